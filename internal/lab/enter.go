@@ -1,0 +1,200 @@
+// Package lab builds small networks out of real network namespaces, for tests and
+// for the demo: nodes, pods and collectors, with cables, addresses and traffic
+// between them. All of it lives in namespaces that the program enters first, so
+// that the machine is left as it was found, and an ordinary user can run it.
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// T is what the lab needs of a test. The demo has its own.
+type T interface {
+	Helper()
+	Fatalf(format string, args ...any)
+	Logf(format string, args ...any)
+	Cleanup(func())
+	TempDir() string
+}
+
+// inside is set in the environment of the program once it runs in the lab.
+const inside = "PODTAP_LAB"
+
+// Inside says whether the program runs in the lab.
+func Inside() bool { return os.Getenv(inside) != "" }
+
+// Enter runs the program again, with the same arguments and the environment given
+// on top of its own, in a network and a mount namespace of its own; for an
+// ordinary user, in a user namespace where he is root. It returns the exit code.
+func Enter(environment ...string) (int, error) {
+	// The child is to die with the thread that made it, so that has to stay.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	program, err := os.Executable()
+	if err != nil {
+		return 0, err
+	}
+	c := exec.Command(program, os.Args[1:]...)
+	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+	c.Env = append(append(os.Environ(), environment...), inside+"=1")
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	if os.Getuid() != 0 {
+		c.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
+		c.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		c.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	err = c.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return max(exit.ExitCode(), 1), nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("enter namespaces: %w; as an ordinary user this needs user namespaces, see sysctl user.max_user_namespaces", err)
+	}
+	return 0, nil
+}
+
+// Prepare makes the entered namespaces fit for use: a /run of their own, where
+// network namespaces get their names and podtap its locks.
+func Prepare() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=755"); err != nil {
+		return fmt.Errorf("mount /run: %w", err)
+	}
+	if err := os.MkdirAll(spaces, 0o755); err != nil {
+		return err
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(lo)
+}
+
+// spaces is where network namespaces have their names, as runtimes keep them.
+const spaces = "/run/netns"
+
+// Space is a network namespace with a name.
+type Space struct {
+	Name    string
+	NetNS   ns.NetNS
+	Netlink *netlink.Handle
+	t       T
+}
+
+// Path of the namespace, for CNI_NETNS.
+func (s *Space) Path() string { return filepath.Join(spaces, s.Name) }
+
+// NewSpace makes a network namespace, which ends with the test.
+func NewSpace(t T, name string) *Space {
+	t.Helper()
+	path := filepath.Join(spaces, name)
+	if err := makeSpace(path); err != nil {
+		t.Fatalf("make the network namespace %s: %v", name, err)
+	}
+	s := openSpace(t, name, path)
+	t.Cleanup(s.Destroy)
+	s.Sysctl("ipv6", "default", "accept_dad", "0")
+	s.Sysctl("ipv6", "all", "accept_dad", "0")
+	s.Up("lo")
+	return s
+}
+
+// Root is the namespace that the lab was entered with.
+func Root(t T) *Space {
+	t.Helper()
+	s := openSpace(t, "root", fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()))
+	t.Cleanup(func() { s.close() })
+	return s
+}
+
+func openSpace(t T, name, path string) *Space {
+	t.Helper()
+	space, err := ns.GetNS(path)
+	if err != nil {
+		t.Fatalf("open the network namespace %s: %v", name, err)
+	}
+	s := &Space{Name: name, NetNS: space, t: t}
+	s.Do(func() error {
+		s.Netlink, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+		return err
+	})
+	return s
+}
+
+// makeSpace makes a namespace on a thread of its own and gives it a name.
+func makeSpace(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL, 0o444)
+	if err != nil {
+		return err
+	}
+	_ = f.Close()
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			done <- err
+			return
+		}
+		done <- unix.Mount(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()), path, "none", unix.MS_BIND, "")
+	}()
+	return <-done
+}
+
+func (s *Space) close() {
+	if s.Netlink != nil {
+		s.Netlink.Close()
+		s.Netlink = nil
+		_ = s.NetNS.Close()
+	}
+}
+
+// Destroy takes the namespace's name away, and with it the namespace, as a
+// runtime or a crash would. It may be called twice.
+func (s *Space) Destroy() {
+	s.close()
+	_ = unix.Unmount(s.Path(), unix.MNT_DETACH)
+	_ = os.Remove(s.Path())
+}
+
+// Do runs a function on a thread in the namespace.
+func (s *Space) Do(f func() error) {
+	s.t.Helper()
+	if err := s.NetNS.Do(func(ns.NetNS) error { return f() }); err != nil {
+		s.t.Fatalf("in %s: %v", s.Name, err)
+	}
+}
+
+// Run runs a program in the namespace and returns what it prints.
+func (s *Space) Run(program string, args ...string) string {
+	s.t.Helper()
+	var out []byte
+	s.Do(func() error {
+		var err error
+		if out, err = exec.Command(program, args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s %v: %w\n%s", program, args, err, out)
+		}
+		return nil
+	})
+	return string(out)
+}
+
+// Sysctl sets a device's sysctl; all and default are devices here.
+func (s *Space) Sysctl(family, device, name, value string) {
+	s.t.Helper()
+	s.Do(func() error {
+		return os.WriteFile(filepath.Join("/proc/sys/net", family, "conf", device, name), []byte(value), 0)
+	})
+}

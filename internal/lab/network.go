@@ -1,0 +1,184 @@
+package lab
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Link returns a device of the namespace.
+func (s *Space) Link(name string) netlink.Link {
+	s.t.Helper()
+	l, err := s.Netlink.LinkByName(name)
+	if err != nil {
+		s.t.Fatalf("in %s: device %s: %v", s.Name, name, err)
+	}
+	return l
+}
+
+// Has says whether the namespace has a device.
+func (s *Space) Has(name string) bool {
+	_, err := s.Netlink.LinkByName(name)
+	return err == nil
+}
+
+// Up sets a device up.
+func (s *Space) Up(name string) {
+	s.t.Helper()
+	if err := s.Netlink.LinkSetUp(s.Link(name)); err != nil {
+		s.t.Fatalf("in %s: set %s up: %v", s.Name, name, err)
+	}
+}
+
+// Address gives a device addresses, in CIDR notation.
+func (s *Space) Address(device string, addresses ...string) {
+	s.t.Helper()
+	for _, a := range addresses {
+		ip, network, err := net.ParseCIDR(a)
+		if err == nil {
+			err = s.Netlink.AddrAdd(s.Link(device), &netlink.Addr{IPNet: &net.IPNet{IP: ip, Mask: network.Mask}, Flags: unix.IFA_F_NODAD})
+		}
+		if err != nil {
+			s.t.Fatalf("in %s: give %s the address %s: %v", s.Name, device, a, err)
+		}
+	}
+}
+
+// Route adds a route; "" is the default one of the gateway's family.
+func (s *Space) Route(to, via string) {
+	s.t.Helper()
+	gateway := netip.MustParseAddr(via)
+	destination := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	if gateway.Is6() {
+		destination = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	if to != "" {
+		destination = netip.MustParsePrefix(to)
+	}
+	r := &netlink.Route{Gw: gateway.AsSlice(), Dst: &net.IPNet{IP: destination.Addr().AsSlice(),
+		Mask: net.CIDRMask(destination.Bits(), destination.Addr().BitLen())}}
+	if err := s.Netlink.RouteAdd(r); err != nil {
+		s.t.Fatalf("in %s: route to %s via %s: %v", s.Name, to, via, err)
+	}
+}
+
+// Forward makes the namespace a router.
+func (s *Space) Forward() {
+	s.t.Helper()
+	s.Do(func() error { return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0) })
+	s.Sysctl("ipv6", "all", "forwarding", "1")
+}
+
+// Bridge makes a bridge, up.
+func (s *Space) Bridge(name string, mtu int) {
+	s.t.Helper()
+	noSnooping := false
+	b := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name, MTU: mtu, TxQLen: -1}, MulticastSnooping: &noSnooping}
+	if err := s.Netlink.LinkAdd(b); err != nil {
+		s.t.Fatalf("in %s: make the bridge %s: %v", s.Name, name, err)
+	}
+	s.Up(name)
+}
+
+// Cable makes a veth pair between two namespaces, up at both ends.
+func Cable(a *Space, nameA string, b *Space, nameB string, mtu int) {
+	a.t.Helper()
+	v := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: nameA, MTU: mtu, TxQLen: -1}, PeerName: nameB,
+		PeerMTU: uint32(mtu), PeerNamespace: netlink.NsFd(b.NetNS.Fd())}
+	if err := a.Netlink.LinkAdd(v); err != nil {
+		a.t.Fatalf("cable %s:%s to %s:%s: %v", a.Name, nameA, b.Name, nameB, err)
+	}
+	a.Up(nameA)
+	b.Up(nameB)
+}
+
+// Enslave makes a device a port of a bridge.
+func (s *Space) Enslave(device, bridge string) {
+	s.t.Helper()
+	if err := s.Netlink.LinkSetMaster(s.Link(device), s.Link(bridge)); err != nil {
+		s.t.Fatalf("in %s: make %s a port of %s: %v", s.Name, device, bridge, err)
+	}
+}
+
+// Network is an underlay: a switch with nodes and collectors, each with an
+// address of each family.
+type Network struct {
+	t      T
+	fabric *Space
+	mtu    int
+	prefix string // of the names of its namespaces
+	hosts  int
+}
+
+// NewNetwork makes an underlay of an MTU. The prefix keeps the names of several
+// networks apart.
+func NewNetwork(t T, prefix string, mtu int) *Network {
+	t.Helper()
+	n := &Network{t: t, fabric: NewSpace(t, prefix+"fabric"), mtu: mtu, prefix: prefix}
+	n.fabric.Bridge("br0", mtu)
+	return n
+}
+
+// Host is a machine on the underlay.
+type Host struct {
+	*Space
+	number int
+	mtu    int
+	pods   int
+	t      T
+}
+
+// IPv4 and IPv6 are the host's addresses on the underlay.
+func (h *Host) IPv4() string { return fmt.Sprintf("198.18.0.%d", h.number) }
+func (h *Host) IPv6() string { return fmt.Sprintf("fd00:18::%d", h.number) }
+
+// Host adds a machine to the underlay, with an interface eth0 and a bridge cni0
+// for pods.
+func (n *Network) Host(name string) *Host {
+	n.t.Helper()
+	n.hosts++
+	h := &Host{Space: NewSpace(n.t, n.prefix+name), number: n.hosts, mtu: n.mtu, t: n.t}
+	port := fmt.Sprintf("port%d", n.hosts)
+	Cable(n.fabric, port, h.Space, "eth0", n.mtu)
+	n.fabric.Enslave(port, "br0")
+	h.Address("eth0", h.IPv4()+"/24", h.IPv6()+"/64")
+	h.Forward()
+	return h
+}
+
+// Reach adds routes to another host's pods.
+func (h *Host) Reach(other *Host) {
+	h.t.Helper()
+	h.Route(fmt.Sprintf("198.18.%d.0/24", 100+other.number), other.IPv4())
+	h.Route(fmt.Sprintf("fd00:18:%d::/64", other.number), other.IPv6())
+}
+
+// Pod is a pod of a host, as a bridge plugin would have made it.
+type Pod struct {
+	*Space
+	IPv4, IPv6 string
+	Host       *Host
+}
+
+// Pod adds a pod with an interface eth0 of an MTU on the host's bridge.
+func (h *Host) Pod(name string, mtu int) *Pod {
+	h.t.Helper()
+	if h.pods == 0 {
+		h.Bridge("cni0", mtu)
+		h.Address("cni0", fmt.Sprintf("198.18.%d.1/24", 100+h.number), fmt.Sprintf("fd00:18:%d::1/64", h.number))
+	}
+	h.pods++
+	p := &Pod{Space: NewSpace(h.t, h.Name+"-"+name), Host: h,
+		IPv4: fmt.Sprintf("198.18.%d.%d", 100+h.number, 1+h.pods), IPv6: fmt.Sprintf("fd00:18:%d::%d", h.number, 1+h.pods)}
+	port := fmt.Sprintf("pod%d", h.pods)
+	Cable(h.Space, port, p.Space, "eth0", mtu)
+	h.Enslave(port, "cni0")
+	p.Address("eth0", p.IPv4+"/24", p.IPv6+"/64")
+	p.Route("", fmt.Sprintf("198.18.%d.1", 100+h.number))
+	p.Route("", fmt.Sprintf("fd00:18:%d::1", h.number))
+	return p
+}

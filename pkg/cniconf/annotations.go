@@ -1,0 +1,106 @@
+package cniconf
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/podtap/podtap/pkg/tap"
+)
+
+const (
+	// AnnotationKey is the pod annotation that holds taps.
+	AnnotationKey = "podtap.io/taps"
+	// Capability is the key under which containerd (since 1.5) and CRI-O (since
+	// 1.29) hand over the pod's annotations to plugins that declare it.
+	Capability = "io.kubernetes.cri.pod-annotations"
+)
+
+// Annotations is what the runtime says of the pod's annotations.
+type Annotations struct {
+	// Known is set where the runtime handed them over, were it none at all.
+	Known bool
+	// Ask is set where they were wanted and the runtime, or Multus before us,
+	// dropped them: the node agent may know.
+	Ask bool
+	// Values are the annotations; nil where there are none or they are unknown.
+	Values map[string]string
+}
+
+func parseAnnotations(doc document) (Annotations, error) {
+	text, known := doc.RuntimeConfig[Capability]
+	if !known {
+		// A configuration wants annotations by declaring the capability, or by
+		// naming the agent that has them. One that does neither has only its own taps.
+		return Annotations{Ask: doc.Capabilities[Capability] || doc.AgentSocket != ""}, nil
+	}
+	a := Annotations{Known: true}
+	if err := json.Unmarshal(text, &a.Values); err != nil {
+		return a, fmt.Errorf("runtimeConfig[%q]: %w", Capability, err)
+	}
+	return a, nil
+}
+
+// AnnotationTaps are the taps that a pod's annotations ask for.
+func AnnotationTaps(annotations map[string]string) ([]tap.Tap, error) {
+	taps, err := tap.Parse([]byte(annotations[AnnotationKey]))
+	if err != nil {
+		return nil, Error(CodeAnnotation, fmt.Errorf("annotation %s: %w", AnnotationKey, err))
+	}
+	return taps, nil
+}
+
+// Pod is what CNI_ARGS says of the pod; its fields are empty where it says nothing.
+type Pod struct{ Namespace, Name, UID string }
+
+// ParseArgs reads CNI_ARGS: KEY=VALUE pairs between semicolons, in any order,
+// some of them twice where Multus stands between.
+func ParseArgs(args string) Pod {
+	var p Pod
+	for _, pair := range strings.Split(args, ";") {
+		key, value, _ := strings.Cut(pair, "=")
+		switch key {
+		case "K8S_POD_NAMESPACE":
+			p.Namespace = value
+		case "K8S_POD_NAME":
+			p.Name = value
+		case "K8S_POD_UID":
+			p.UID = value
+		}
+	}
+	return p
+}
+
+// Attachment is one interface of one container, as GC lists those still valid.
+type Attachment struct {
+	ContainerID string `json:"containerID"`
+	IfName      string `json:"ifname"`
+}
+
+// ParseGC reads the network's name and its valid attachments.
+func ParseGC(stdin []byte) (network string, valid []Attachment, err error) {
+	var doc struct {
+		Name  string        `json:"name"`
+		Valid *[]Attachment `json:"cni.dev/valid-attachments"`
+	}
+	if err := json.Unmarshal(stdin, &doc); err != nil {
+		return "", nil, fmt.Errorf("network configuration: %w", err)
+	}
+	if doc.Valid == nil {
+		// Nothing said is not the same as nothing valid.
+		return "", nil, errors.New(`GC needs the list "cni.dev/valid-attachments"`)
+	}
+	return doc.Name, *doc.Valid, nil
+}
+
+// ParseName reads as little of the configuration as DEL needs.
+func ParseName(stdin []byte) (string, error) {
+	var doc struct {
+		Name string `json:"name"`
+	}
+	if err := json.Unmarshal(stdin, &doc); err != nil {
+		return "", fmt.Errorf("network configuration: %w", err)
+	}
+	return doc.Name, nil
+}

@@ -1,0 +1,313 @@
+package mirror
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/net/bpf"
+
+	"github.com/podtap/podtap/pkg/tap"
+)
+
+// builder makes one tap. The rules that fill it come last, so that the first
+// copy already finds its whole way.
+type builder struct {
+	pod    *Pod
+	node   *Node
+	tap    tap.Tap
+	mark   mark
+	tapped netlink.Link // the pod's interface
+	host   string       // the node's end, if the tap has one
+	// warnings are what works less well than one might think.
+	warnings []string
+	// began is set once something has been made that undo must take away.
+	began bool
+}
+
+// build makes the tap, whatever its sink.
+func (b *builder) build() (Made, error) {
+	if err := b.prepare(); err != nil {
+		return Made{}, err
+	}
+	b.began = true
+	var err error
+	switch {
+	case b.tap.Veth != nil:
+		err = b.buildVeth()
+	case b.tap.Wire != nil:
+		err = b.buildWire()
+	case b.tap.VXLAN.Placement == tap.PlacementPod:
+		err = b.buildInPod()
+	default:
+		err = b.buildRelayed()
+	}
+	if err != nil {
+		return Made{}, err
+	}
+	return b.made()
+}
+
+// prepare finds out, before anything is made, whether the tap can be.
+func (b *builder) prepare() error {
+	var err error
+	if b.tapped, err = b.findTapped(); err != nil {
+		return err
+	}
+	if b.tap.VXLAN == nil || b.tap.VXLAN.Placement == tap.PlacementNode {
+		b.host = b.tap.HostInterface()
+		if b.host == "" {
+			b.host = hostName(b.mark.Owner.shortened(), b.tap.Device)
+		}
+	}
+	if err := b.clearRemains(); err != nil {
+		return err
+	}
+	if err := b.namesFree(); err != nil {
+		return err
+	}
+	if b.tap.VXLAN != nil {
+		return b.checkPath()
+	}
+	if b.tap.Wire != nil {
+		return b.checkRoutes()
+	}
+	return nil
+}
+
+// findTapped returns the pod's interface, if it is one that tc can tap.
+func (b *builder) findTapped() (netlink.Link, error) {
+	name := b.tap.Interface
+	l, err := b.pod.linkByName(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case l == nil:
+		return nil, fmt.Errorf("interface: the pod has %w as %s; it has %s", ErrNoInterface, name, b.interfaces())
+	case l.Attrs().EncapType != "ether":
+		return nil, fmt.Errorf("interface: %s is %w: it is of type %s, and only Ethernet can be tapped", name, ErrUnsupported, l.Attrs().EncapType)
+	}
+	if _, ours := linkMark(l); ours && b.tap.Wire == nil {
+		return nil, fmt.Errorf("interface: %s is %w: it is a tap's device itself", name, ErrUnsupported)
+	}
+	return l, nil
+}
+
+// interfaces names the pod's interfaces, for a message.
+func (b *builder) interfaces() string {
+	links, err := b.pod.links()
+	if err != nil || len(links) == 0 {
+		return "none"
+	}
+	out := ""
+	for i, l := range links {
+		if i == 10 {
+			return out + ", …"
+		}
+		if i > 0 {
+			out += ", "
+		}
+		out += l.Attrs().Name
+	}
+	return out
+}
+
+// clearRemains takes away what an attempt of the same owner for the same device
+// left behind, finished or not.
+func (b *builder) clearRemains() error {
+	l, err := b.pod.linkByName(b.tap.Device)
+	if err != nil || l == nil {
+		return err
+	}
+	if m, ours := linkMark(l); !ours || !m.ownedBy(b.mark.Owner) {
+		return nil
+	}
+	return b.remove()
+}
+
+// namesFree makes sure that the tap's devices can have their names.
+func (b *builder) namesFree() error {
+	if l, err := b.pod.linkByName(b.tap.Device); err != nil {
+		return err
+	} else if l != nil {
+		return fmt.Errorf("device: the name %s is %w by another interface of the pod; choose another", b.tap.Device, ErrConflict)
+	}
+	if b.host == "" {
+		return nil
+	}
+	if l, err := b.node.linkByName(b.host); err != nil {
+		return err
+	} else if l != nil {
+		return fmt.Errorf("%s.hostInterface: the name %s is %w by another interface of the node; choose another", b.tap.Sink(), b.host, ErrConflict)
+	}
+	return nil
+}
+
+// makeVeth makes the tap's veth pair and silences both ends if they only carry copies.
+func (b *builder) makeVeth(mtu int, silent bool) (device, host netlink.Link, err error) {
+	if err = b.node.addVeth(b.host, b.pod.namespace, b.tap.Device, mtu); err != nil {
+		return nil, nil, err
+	}
+	if device, err = b.pod.findLink(b.tap.Device); err != nil {
+		return nil, nil, err
+	}
+	if host, err = b.node.findLink(b.host); err != nil {
+		return nil, nil, err
+	}
+	if silent {
+		err = errors.Join(b.pod.silence(device), b.node.silence(host))
+	}
+	return device, host, err
+}
+
+func (b *builder) buildVeth() error {
+	device, host, err := b.makeVeth(mirrorMTU, true)
+	if err != nil {
+		return err
+	}
+	if err := b.markBoth(device, host); err != nil {
+		return err
+	}
+	return b.start(device, host, matchAll())
+}
+
+func (b *builder) buildRelayed() error {
+	device, host, err := b.makeVeth(mirrorMTU, true)
+	if err != nil {
+		return err
+	}
+	c := collectorOf(b.tap.VXLAN)
+	b.mark.Relay = relayName(c)
+	// From the relay's making until a device says that it uses it, nobody may
+	// sweep it.
+	err = b.node.withLock(func() error {
+		relay, err := b.node.ensureRelay(c)
+		if err != nil {
+			return err
+		}
+		if err := b.markBoth(device, host); err != nil {
+			return err
+		}
+		return b.node.addRule("redirect "+b.host+" to "+b.mark.Relay, rule{
+			index: host.Attrs().Index, hook: hookIngress, priority: redirectPriority,
+			program: matchAll(), mirred: &mirred{redirect: true, to: relay.Attrs().Index},
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return b.start(device, host, passCopies(b.tap.VXLAN))
+}
+
+// buildInPod makes the VXLAN device in the pod, its underlay in the node.
+func (b *builder) buildInPod() error {
+	c := collectorOf(b.tap.VXLAN)
+	if err := b.node.addVXLAN(b.tap.Device, b.pod.namespace, c); err != nil {
+		return err
+	}
+	device, err := b.pod.findLink(b.tap.Device)
+	if err != nil {
+		return err
+	}
+	if err := b.pod.silence(device); err != nil {
+		return err
+	}
+	if err := b.pod.setDefaultDestination(device.Attrs().Index, c); err != nil {
+		return err
+	}
+	if err := b.markBoth(device, nil); err != nil {
+		return err
+	}
+	return b.start(device, nil, passCopies(b.tap.VXLAN))
+}
+
+// markBoth writes the owner into the alias of each device of the tap.
+func (b *builder) markBoth(device, host netlink.Link) error {
+	if b.tap.Wire == nil {
+		hooks, err := b.pod.hooks()
+		if err != nil {
+			return err
+		}
+		b.mark.Clsact = hooks[b.tapped.Attrs().Index] == ""
+	}
+	m := b.mark
+	m.Owner = m.shortened()
+	if err := b.pod.setAlias(device, m.alias()); err != nil || host == nil {
+		return err
+	}
+	return b.node.setAlias(host, m.alias())
+}
+
+// start sets the devices up, and then lets the copies flow.
+func (b *builder) start(device, host netlink.Link, program []bpf.RawInstruction) error {
+	if host != nil {
+		if err := b.node.setUp(host); err != nil {
+			return err
+		}
+	}
+	if err := b.pod.setUp(device); err != nil {
+		return err
+	}
+	return b.pod.attach(b.tapped, newCookie(b.mark.Owner, b.tap.Device, 0), hooksOf(b.tap),
+		rule{program: program, mirred: &mirred{to: device.Attrs().Index}})
+}
+
+func hooksOf(t tap.Tap) []uint32 {
+	var hooks []uint32
+	if t.Includes(tap.Ingress) {
+		hooks = append(hooks, hookIngress)
+	}
+	if t.Includes(tap.Egress) {
+		hooks = append(hooks, hookEgress)
+	}
+	return hooks
+}
+
+// made describes the tap as the kernel has it now.
+func (b *builder) made() (Made, error) {
+	device, err := b.pod.findLink(b.tap.Device)
+	if err != nil {
+		return Made{}, err
+	}
+	made := Made{Device: deviceOf(device), Warnings: b.warnings}
+	if b.host != "" {
+		host, err := b.node.findLink(b.host)
+		if err != nil {
+			return Made{}, err
+		}
+		d := deviceOf(host)
+		made.Host = &d
+	}
+	return made, nil
+}
+
+// undo takes away what a failed build made, marked or not yet.
+func (b *builder) undo() error {
+	if !b.began {
+		return nil
+	}
+	// An unmarked device under the tap's name is this builder's: the name was
+	// free, and the group says podtap.
+	links, err := b.pod.links()
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(links, func(l netlink.Link) bool {
+		a := l.Attrs()
+		return a.Name == b.tap.Device && a.Group == deviceGroup && a.Alias == ""
+	})
+	var unmarked error
+	if i >= 0 {
+		unmarked = b.pod.deleteLink(links[i].Attrs().Index, b.tap.Device)
+	}
+	return errors.Join(unmarked, b.remove())
+}
+
+// remove takes away this one tap and, if it was its last user, the relay.
+func (b *builder) remove() error {
+	err := b.pod.removeTaps(func(m mark) bool {
+		return m.ownedBy(b.mark.Owner) && m.Device == b.tap.Device
+	}, newCookie(b.mark.Owner, b.tap.Device, 0).sameTap)
+	return errors.Join(err, b.node.sweepRelays())
+}

@@ -1,0 +1,306 @@
+package mirror
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/net/bpf"
+
+	"github.com/podtap/podtap/pkg/tap"
+)
+
+// Check compares an owner's taps with the kernel and returns what is wrong, a
+// sentence each; none on healthy taps.
+func (p *Pod) Check(owner Owner, taps []tap.Tap) ([]string, error) {
+	var problems []string
+	for _, t := range taps {
+		found, err := p.check(owner, t)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range found {
+			problems = append(problems, fmt.Sprintf("tap %s: %s", t.Device, f))
+		}
+	}
+	return problems, nil
+}
+
+// CheckOwned checks that the taps which an owner has, as far as their devices
+// tell of them, are whole.
+func (p *Pod) CheckOwned(owner Owner) ([]string, error) {
+	marks, err := p.marks()
+	if err != nil {
+		return nil, err
+	}
+	var taps []tap.Tap
+	for m, l := range marks {
+		if m.ownedBy(owner) {
+			t, err := p.told(m, l)
+			if err != nil {
+				return nil, err
+			}
+			taps = append(taps, t)
+		}
+	}
+	return p.Check(owner, taps)
+}
+
+// told is the tap as its device and its relay tell of it.
+func (p *Pod) told(m mark, l netlink.Link) (tap.Tap, error) {
+	t := tap.Tap{Device: m.Device, Interface: m.Interface, Direction: m.Direction}
+	var c collector
+	switch {
+	case m.Relay != "":
+		relay, err := p.node.linkByName(m.Relay)
+		if err != nil {
+			return t, err
+		}
+		if relay != nil {
+			c, _ = relayMark(relay)
+		}
+		t.VXLAN = &tap.VXLAN{Placement: tap.PlacementNode}
+	case l.Type() == "vxlan":
+		list, err := p.destinations(l.Attrs().Index)
+		if err != nil {
+			return t, err
+		}
+		if len(list) == 1 {
+			c = list[0]
+		}
+		c.TTL = uint8(l.(*netlink.Vxlan).TTL)
+		t.VXLAN = &tap.VXLAN{Placement: tap.PlacementPod}
+	case m.Direction == "":
+		t.Wire = &tap.Wire{MTU: l.Attrs().MTU}
+		return t, nil
+	default:
+		t.Veth = &tap.Veth{}
+		return t, nil
+	}
+	t.VXLAN.Remote, t.VXLAN.VNI, t.VXLAN.Port, t.VXLAN.TTL = c.Remote, c.VNI, c.Port, c.TTL
+	t.VXLAN.Oversize = tap.Fragment
+	return t, nil
+}
+
+func (p *Pod) check(owner Owner, t tap.Tap) ([]string, error) {
+	device, err := p.linkByName(t.Device)
+	if err != nil {
+		return nil, err
+	}
+	if device == nil {
+		return []string{"its device is missing in the pod"}, nil
+	}
+	m, ours := linkMark(device)
+	if !ours || !m.ownedBy(owner) {
+		return []string{"its device in the pod is not this attachment's"}, nil
+	}
+	problems, err := p.checkDevice(device, t)
+	if err != nil {
+		return nil, err
+	}
+	var more []string
+	switch {
+	case t.VXLAN != nil && t.VXLAN.Placement == tap.PlacementPod:
+		more, err = p.destinationProblems(device, collectorOf(t.VXLAN))
+	default:
+		more, err = p.checkHost(owner, t)
+	}
+	if err != nil {
+		return nil, err
+	}
+	problems = append(problems, more...)
+	if t.Wire == nil {
+		more, err = p.checkRules(owner, t, device.Attrs().Index)
+	} else {
+		more, err = p.checkWire(device, t.Wire.Addresses)
+	}
+	return append(problems, more...), err
+}
+
+// checkDevice checks one end of a tap by itself.
+func (n *namespace) checkDevice(l netlink.Link, t tap.Tap) ([]string, error) {
+	a := l.Attrs()
+	var problems []string
+	if a.Flags&net.FlagUp == 0 {
+		problems = append(problems, fmt.Sprintf("the device %s is down", a.Name))
+	}
+	if t.Wire != nil {
+		if t.Wire.MTU > 0 && a.MTU != t.Wire.MTU {
+			problems = append(problems, fmt.Sprintf("the device %s has MTU %d instead of %d", a.Name, a.MTU, t.Wire.MTU))
+		}
+		return problems, nil
+	}
+	if l.Type() == "veth" && a.MTU != mirrorMTU {
+		problems = append(problems, fmt.Sprintf("the device %s has MTU %d instead of %d", a.Name, a.MTU, mirrorMTU))
+	}
+	more, err := n.silenceProblems(l)
+	return append(problems, more...), err
+}
+
+// silenceProblems checks that a device which carries copies sends and hears
+// nothing of its own.
+func (n *namespace) silenceProblems(l netlink.Link) ([]string, error) {
+	a := l.Attrs()
+	var problems []string
+	if a.RawFlags&iffNoARP == 0 {
+		problems = append(problems, fmt.Sprintf("the device %s answers ARP", a.Name))
+	}
+	err := n.space.Do(func(ns.NetNS) error {
+		value, err := os.ReadFile(filepath.Join("/proc/sys/net/ipv6/conf", a.Name, "disable_ipv6"))
+		if err == nil && strings.TrimSpace(string(value)) == "0" {
+			problems = append(problems, fmt.Sprintf("the device %s has IPv6 switched on", a.Name))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	rules, err := n.rules(a.Index, hookIngress)
+	if err != nil {
+		return nil, err
+	}
+	sealed := slices.ContainsFunc(rules, func(r installed) bool {
+		return r.priority == sealPriority && (r.kind == "u32" || slices.Equal(r.program, dropAll()))
+	})
+	if !sealed {
+		problems = append(problems, fmt.Sprintf("the device %s is not sealed: what arrives on it reaches the stack behind it", a.Name))
+	}
+	return problems, nil
+}
+
+// iffNoARP is IFF_NOARP of linux/if.h.
+const iffNoARP = 0x80
+
+// checkHost checks the tap's end on the node, and its relay.
+func (p *Pod) checkHost(owner Owner, t tap.Tap) ([]string, error) {
+	marks, err := p.node.marks()
+	if err != nil {
+		return nil, err
+	}
+	var host netlink.Link
+	var at mark
+	for m, l := range marks {
+		if m.ownedBy(owner) && m.Device == t.Device {
+			host, at = l, m
+		}
+	}
+	if host == nil {
+		return []string{"its device on the node is missing"}, nil
+	}
+	problems, err := p.node.checkDevice(host, t)
+	if err != nil || t.VXLAN == nil {
+		if err == nil && t.Wire != nil {
+			more, err := p.node.checkWire(host, t.Wire.HostAddresses)
+			return append(problems, more...), err
+		}
+		return problems, err
+	}
+	relay, err := p.node.linkByName(at.Relay)
+	if err != nil {
+		return nil, err
+	}
+	if relay == nil {
+		return append(problems, fmt.Sprintf("the relay %s is missing on the node; nothing is sent to %s", at.Relay, t.VXLAN.Remote)), nil
+	}
+	if c := collectorOf(t.VXLAN); at.Relay != relayName(c) {
+		problems = append(problems, fmt.Sprintf("its copies go to the relay %s, which is not that to %s", at.Relay, t.VXLAN.Remote))
+	}
+	redirect, err := p.node.rules(host.Attrs().Index, hookIngress)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(redirect, func(r installed) bool {
+		return r.priority == redirectPriority && r.mirred != nil && r.mirred.redirect && r.mirred.to == relay.Attrs().Index
+	}) {
+		problems = append(problems, fmt.Sprintf("%s does not redirect to the relay %s", host.Attrs().Name, at.Relay))
+	}
+	more, err := p.node.relayProblems(relay, collectorOf(t.VXLAN))
+	return append(problems, more...), err
+}
+
+// relayProblems checks a relay by itself.
+func (n *Node) relayProblems(relay netlink.Link, c collector) ([]string, error) {
+	var problems []string
+	name := relay.Attrs().Name
+	if relay.Attrs().Flags&net.FlagUp == 0 {
+		problems = append(problems, fmt.Sprintf("the relay %s is down", name))
+	}
+	more, err := n.silenceProblems(relay)
+	if err != nil {
+		return nil, err
+	}
+	problems = append(problems, more...)
+	more, err = n.destinationProblems(relay, c)
+	return append(problems, more...), err
+}
+
+// destinationProblems checks where a VXLAN device sends to.
+func (n *namespace) destinationProblems(l netlink.Link, c collector) ([]string, error) {
+	list, err := n.destinations(l.Attrs().Index)
+	if err != nil {
+		return nil, err
+	}
+	c.TTL = 0
+	if len(list) == 1 && list[0] == c {
+		return nil, nil
+	}
+	var now []string
+	for _, d := range list {
+		now = append(now, fmt.Sprintf("%s port %d VNI %d", d.Remote, d.Port, d.VNI))
+	}
+	return []string{fmt.Sprintf("%s sends to [%s] instead of %s port %d VNI %d",
+		l.Attrs().Name, strings.Join(now, ", "), c.Remote, c.Port, c.VNI)}, nil
+}
+
+// checkRules checks the tap's rules on the pod's interface.
+func (p *Pod) checkRules(owner Owner, t tap.Tap, device int) ([]string, error) {
+	tapped, err := p.linkByName(t.Interface)
+	if err != nil {
+		return nil, err
+	}
+	if tapped == nil {
+		return []string{fmt.Sprintf("the tapped interface %s is missing", t.Interface)}, nil
+	}
+	want := matchAll()
+	if t.VXLAN != nil {
+		want = passCopies(t.VXLAN)
+	}
+	var problems []string
+	for hook, direction := range map[uint32]tap.Direction{hookIngress: tap.Ingress, hookEgress: tap.Egress} {
+		rules, err := p.rules(tapped.Attrs().Index, hook)
+		if err != nil {
+			return nil, err
+		}
+		mine := slices.DeleteFunc(rules, func(r installed) bool {
+			return !r.marked || !r.mirred.cookie.sameTap(newCookie(owner, t.Device, 0))
+		})
+		if problem := ruleProblem(mine, t.Includes(direction), device, want); problem != "" {
+			problems = append(problems, fmt.Sprintf("%s of %s: %s", direction, t.Interface, problem))
+		}
+	}
+	return problems, nil
+}
+
+// ruleProblem checks the rules that a tap has at one hook.
+func ruleProblem(rules []installed, wanted bool, device int, program []bpf.RawInstruction) string {
+	switch {
+	case !wanted && len(rules) == 0:
+		return ""
+	case !wanted:
+		return "is copied, though the tap does not ask for it"
+	case len(rules) == 0:
+		return "its rule is missing; nothing is copied"
+	case len(rules) > 1:
+		return "has more than one rule; packets are copied more than once"
+	case rules[0].mirred.to != device:
+		return "its rule mirrors to a device that is not the tap's"
+	case rules[0].kind == "bpf" && !slices.Equal(rules[0].program, program):
+		return "its rule has another program"
+	}
+	return ""
+}

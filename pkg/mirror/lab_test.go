@@ -1,0 +1,109 @@
+package mirror
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"testing"
+
+	"github.com/podtap/podtap/internal/lab"
+	"github.com/podtap/podtap/pkg/tap"
+)
+
+func TestMain(m *testing.M) { lab.Main(m.Run, nil) }
+
+// scene is a node with pods, another node, and a collector on the underlay.
+type scene struct {
+	network   *lab.Network
+	node      *lab.Host
+	other     *lab.Host
+	collector *lab.Host
+	pod       *lab.Pod
+	peer      *lab.Pod // on the other node
+}
+
+// newScene builds a scene whose pods have an MTU, over an underlay with one.
+func newScene(t *testing.T, podMTU, underlayMTU int) *scene {
+	t.Helper()
+	n := lab.NewNetwork(t, "", underlayMTU)
+	s := &scene{network: n, node: n.Host("node"), other: n.Host("other"), collector: n.Host("collector")}
+	s.node.Reach(s.other)
+	s.other.Reach(s.node)
+	s.collector.Reach(s.node)
+	s.collector.Reach(s.other)
+	s.pod = s.node.Pod("pod", podMTU)
+	s.peer = s.other.Pod("peer", podMTU)
+	return s
+}
+
+// open opens a host's and a pod's namespaces for the package under test.
+func open(t *testing.T, host *lab.Host, pod *lab.Pod) (*Node, *Pod) {
+	t.Helper()
+	var node *Node
+	host.Do(func() error {
+		var err error
+		node, err = OpenNode()
+		return err
+	})
+	t.Cleanup(node.Close)
+	p, err := node.OpenPod(pod.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return node, p
+}
+
+func ownerOf(container string) Owner {
+	return Owner{Source: SourceCNI, Network: "net", ContainerID: container, IfName: "eth0"}
+}
+
+// parse reads a tap as a user writes it, and completes it.
+func parse(t *testing.T, format string, args ...any) tap.Tap {
+	t.Helper()
+	taps, err := tap.Parse(fmt.Appendf(nil, format, args...))
+	if err == nil {
+		err = tap.Complete(taps, "eth0", func(string) bool { return false })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return taps[0]
+}
+
+func add(t *testing.T, p *Pod, o Owner, want tap.Tap) Made {
+	t.Helper()
+	made, err := p.Add(o, want, "default/"+o.ContainerID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+func remove(t *testing.T, p *Pod, o Owner) {
+	t.Helper()
+	if err := p.Remove(o); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func address(t *testing.T, s string) netip.Addr {
+	t.Helper()
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// locksFree fails where a lock of podtap's is left.
+func locksFree(t *testing.T) {
+	t.Helper()
+	entries, err := os.ReadDir(lockDir)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		t.Errorf("the lock %s is left", e.Name())
+	}
+}

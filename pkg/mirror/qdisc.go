@@ -1,0 +1,180 @@
+package mirror
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// hooks lists the devices that have a clsact or an ingress qdisc, by index.
+func (n *namespace) hooks() (map[int]string, error) {
+	qdiscs, err := retryDump(func() ([]netlink.Qdisc, error) { return n.handle.QdiscList(nil) })
+	if err != nil {
+		return nil, fmt.Errorf("list qdiscs: %w", err)
+	}
+	out := map[int]string{}
+	for _, q := range qdiscs {
+		if q.Attrs().Parent == qdiscParent {
+			out[q.Attrs().LinkIndex] = q.Type()
+		}
+	}
+	return out, nil
+}
+
+// addClsact gives a device its hooks. made is false where it has them already.
+func (n *namespace) addClsact(index int, name string) (made bool, err error) {
+	err = n.change("make clsact on "+name, func() error {
+		_, err := n.request(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK,
+			&nl.TcMsg{Family: unix.AF_UNSPEC, Ifindex: int32(index), Handle: qdiscHandle, Parent: qdiscParent},
+			nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("clsact")))
+		return err
+	})
+	switch {
+	case errors.Is(err, unix.EEXIST):
+		return false, nil
+	case errors.Is(err, unix.ENOENT):
+		return false, fmt.Errorf("%w: this kernel lacks the clsact qdisc: %w", ErrUnsupported, err)
+	}
+	return err == nil, err
+}
+
+func (n *namespace) deleteClsact(index int) error {
+	return n.change("delete clsact", func() error {
+		_, err := n.request(unix.RTM_DELQDISC, unix.NLM_F_ACK,
+			&nl.TcMsg{Family: unix.AF_UNSPEC, Ifindex: int32(index), Handle: qdiscHandle, Parent: qdiscParent})
+		return ignoreGone(err)
+	})
+}
+
+// sealPriority is that of the drop on a device of ours. A relay's redirect comes
+// before it, so that what the redirect cannot deliver goes nowhere else.
+const (
+	redirectPriority = 1
+	sealPriority     = 2
+)
+
+// seal drops whatever arrives on a device of ours. Packet sockets see a packet
+// before tc does, so a sensor on the device still sees all.
+func (n *namespace) seal(index int, name string) error {
+	if _, err := n.addClsact(index, name); err != nil {
+		return err
+	}
+	return n.addRule("seal "+name, rule{index: index, hook: hookIngress, priority: sealPriority, program: dropAll()})
+}
+
+// attach hangs a tap's rules at the pod's interface, one for each direction, and
+// makes clsact there if nobody has.
+func (n *namespace) attach(l netlink.Link, ofTap cookie, hooks []uint32, r rule) error {
+	name := l.Attrs().Name
+	r.index = l.Attrs().Index
+	made, err := n.addClsact(r.index, name)
+	if err != nil {
+		return err
+	}
+	kinds, err := n.hooks()
+	if err != nil {
+		return err
+	}
+	var present []installed
+	for _, hook := range []uint32{hookIngress, hookEgress} {
+		list, err := n.rules(r.index, hook)
+		if err != nil {
+			return err
+		}
+		present = append(present, list...)
+		if kinds[r.index] != "clsact" {
+			break // an ingress qdisc answers for both hooks with the same rules
+		}
+	}
+	if made || ownsClsact(present) {
+		ofTap[5] |= ownClsact
+	}
+	r.mirred.cookie = ofTap
+	for _, hook := range hooks {
+		if hook == hookEgress && kinds[r.index] != "clsact" {
+			return fmt.Errorf("%w: %s has an ingress qdisc, which somebody else made and which has no egress hook; "+
+				"tap direction ingress, or let its owner use clsact instead", ErrUnsupported, name)
+		}
+		r.hook = hook
+		if r.priority, err = freePriority(present); err != nil {
+			return fmt.Errorf("on %s: %w", name, err)
+		}
+		if err := n.addRule("attach the tap to "+name, r); err != nil {
+			return err
+		}
+		present = append(present, installed{rule: r})
+	}
+	return nil
+}
+
+// ownsClsact says whether one of podtap's rules tells that podtap made the clsact.
+func ownsClsact(rules []installed) bool {
+	for _, r := range rules {
+		if r.marked && r.mirred != nil && r.mirred.cookie.flags()&ownClsact != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// freePriority finds a priority that no rule of either direction has: u32 rules
+// of the same priority share tables across the directions.
+func freePriority(present []installed) (uint16, error) {
+	used := map[uint16]bool{}
+	for _, r := range present {
+		used[r.priority] = true
+	}
+	for p := uint16(firstPriority); p <= lastPriority; p++ {
+		if !used[p] {
+			return p, nil
+		}
+	}
+	return 0, fmt.Errorf("no free priority from %d to %d", firstPriority, lastPriority)
+}
+
+// detach removes the rules whose cookie is wanted from every interface of the
+// namespace, and each clsact that podtap made and that is empty thereby.
+func (n *namespace) detach(wanted func(cookie) bool) error {
+	hooks, err := n.hooks()
+	if err != nil {
+		return err
+	}
+	for index, kind := range hooks {
+		if err := n.detachFrom(index, kind, wanted); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *namespace) detachFrom(index int, kind string, wanted func(cookie) bool) error {
+	ours, kept := []installed(nil), 0
+	for _, hook := range []uint32{hookIngress, hookEgress} {
+		list, err := n.rules(index, hook)
+		if err != nil {
+			return err
+		}
+		for _, r := range list {
+			if r.marked && wanted(r.mirred.cookie) {
+				ours = append(ours, r)
+			} else {
+				kept++
+			}
+		}
+		if kind != "clsact" {
+			break
+		}
+	}
+	for _, r := range ours {
+		if err := n.deleteRule(r); err != nil {
+			return err
+		}
+	}
+	if kind == "clsact" && kept == 0 && ownsClsact(ours) {
+		return n.deleteClsact(index)
+	}
+	return nil
+}

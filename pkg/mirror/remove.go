@@ -1,0 +1,105 @@
+package mirror
+
+import (
+	"errors"
+
+	"github.com/vishvananda/netlink"
+)
+
+// Remove takes away all taps of an owner: rules, devices, and relays without
+// other users. It succeeds where there are none. The caller holds the pod's lock.
+func (p *Pod) Remove(owner Owner) error {
+	err := p.removeTaps(func(m mark) bool { return m.ownedBy(owner) }, newCookie(owner, "", 0).sameOwner)
+	return errors.Join(err, p.node.Remove(owner))
+}
+
+// Remove takes away what an owner's taps have on the node; it is all that is
+// left to do where the pod's namespace is gone. The caller holds the pod's lock.
+func (n *Node) Remove(owner Owner) error {
+	err := n.deleteDevices(func(m mark) bool { return m.ownedBy(owner) })
+	return errors.Join(err, n.sweepRelays())
+}
+
+// removeTaps takes taps out of a pod's namespace: first the rules, so that no
+// packet is copied to what is going, then clsact where podtap made it, then the
+// devices, whose aliases tell what there is to do until it is done.
+func (p *Pod) removeTaps(wanted func(mark) bool, wantedCookie func(cookie) bool) error {
+	if err := p.detach(wantedCookie); err != nil {
+		return err
+	}
+	if err := p.removeEmptyClsact(wanted); err != nil {
+		return err
+	}
+	return p.deleteDevices(wanted)
+}
+
+// removeEmptyClsact removes a clsact that a tap was about to use, and that
+// nothing uses.
+func (p *Pod) removeEmptyClsact(wanted func(mark) bool) error {
+	links, err := p.links()
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		m, ours := linkMark(l)
+		if !ours || !m.Clsact || !wanted(m) {
+			continue
+		}
+		tapped, err := p.linkByName(m.Interface)
+		if err != nil {
+			return err
+		}
+		if tapped == nil {
+			continue
+		}
+		if err := p.removeIfEmpty(tapped.Attrs().Index); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Pod) removeIfEmpty(index int) error {
+	kinds, err := p.hooks()
+	if err != nil || kinds[index] != "clsact" {
+		return err
+	}
+	for _, hook := range []uint32{hookIngress, hookEgress} {
+		rules, err := p.rules(index, hook)
+		if err != nil || len(rules) > 0 {
+			return err
+		}
+	}
+	return p.deleteClsact(index)
+}
+
+// deleteDevices deletes the devices of taps in one namespace. A veth takes its
+// peer along, wherever that is.
+func (n *namespace) deleteDevices(wanted func(mark) bool) error {
+	links, err := n.links()
+	if err != nil {
+		return err
+	}
+	var failed error
+	for _, l := range links {
+		if m, ours := linkMark(l); ours && wanted(m) {
+			failed = errors.Join(failed, n.deleteLink(l.Attrs().Index, l.Attrs().Name))
+		}
+	}
+	return failed
+}
+
+// marks are those of all taps' devices in a namespace.
+func (n *namespace) marks() (map[mark]netlink.Link, error) {
+	links, err := n.links()
+	if err != nil {
+		return nil, err
+	}
+	out := map[mark]netlink.Link{}
+	for _, l := range links {
+		if m, ours := linkMark(l); ours {
+			out[m] = l
+		}
+	}
+	return out, nil
+}

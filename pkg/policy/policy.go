@@ -1,0 +1,192 @@
+// Package policy is what an administrator lets pod authors ask for. A tap that
+// comes from a pod's annotation, or from the arguments of a network attachment,
+// is made only where a rule allows all of it; without rules only the harmless
+// default is. Some taps are refused whoever asks, see Refused. The package is
+// pure: what it must know of the node it is told in Facts.
+package policy
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/podtap/podtap/pkg/tap"
+)
+
+// Policy bounds the taps of pod authors.
+type Policy struct {
+	// MaxTaps is how many taps an annotation may ask for, 0 to tap.MaxTaps.
+	MaxTaps int
+	// Rules are tried in their order; the first that allows all of a tap wins.
+	Rules []Rule
+}
+
+// Rule allows a tap that is within all its lists. A list that is left out (nil)
+// allows the harmless default, which the field's comment names.
+type Rule struct {
+	Namespaces   []string        // patterns as of path.Match; default: every namespace
+	Sinks        []tap.Sink      // default: veth
+	Destinations []netip.Prefix  // of vxlan; default: none
+	Ports        []Range         // of vxlan; default: 4789
+	VNIs         []Range         // of vxlan; default: all
+	Placements   []tap.Placement // of vxlan; default: node
+	HostNames    bool            // may the author choose hostInterface? default: no
+}
+
+// Range is a closed interval of numbers.
+type Range struct{ First, Last uint32 }
+
+func (r Range) String() string {
+	if r.First == r.Last {
+		return strconv.Itoa(int(r.First))
+	}
+	return fmt.Sprintf("%d-%d", r.First, r.Last)
+}
+
+// Closed is the policy where none is configured: veth mirrors with a generated
+// name, in every namespace.
+func Closed() Policy {
+	return Policy{MaxTaps: tap.MaxTaps, Rules: []Rule{{}}}
+}
+
+// written is a policy as an administrator writes it.
+type written struct {
+	MaxTaps *int           `json:"maxTaps"`
+	Rules   *[]writtenRule `json:"rules"`
+}
+
+type writtenRule struct {
+	Namespaces   []string `json:"namespaces"`
+	Sinks        []string `json:"sinks"`
+	Destinations []string `json:"destinations"`
+	Ports        []string `json:"ports"`
+	VNIs         []string `json:"vnis"`
+	Placements   []string `json:"placements"`
+	HostNames    bool     `json:"hostNames"`
+}
+
+// Parse reads the policy object of a network configuration. Nothing is Closed;
+// rules left out are those of Closed, an empty list of rules allows nothing.
+func Parse(text []byte) (Policy, error) {
+	p := Closed()
+	if len(text) == 0 || string(text) == "null" {
+		return p, nil
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	var w written
+	if err := d.Decode(&w); err != nil {
+		return Policy{}, fmt.Errorf("policy: %s; known are maxTaps and rules, and in a rule namespaces, sinks, destinations, "+
+			"ports, vnis, placements (lists of strings) and hostNames (true or false)", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	var mistakes []error
+	if w.MaxTaps != nil {
+		p.MaxTaps = *w.MaxTaps
+		if p.MaxTaps < 0 || p.MaxTaps > tap.MaxTaps {
+			mistakes = append(mistakes, fmt.Errorf("policy.maxTaps: %d is not allowed; it must be from 0 to %d", p.MaxTaps, tap.MaxTaps))
+		}
+	}
+	if w.Rules != nil {
+		p.Rules = nil
+		for i, r := range *w.Rules {
+			rule, errs := r.rule(fmt.Sprintf("policy.rules[%d]", i))
+			p.Rules = append(p.Rules, rule)
+			mistakes = append(mistakes, errs...)
+		}
+	}
+	if len(mistakes) > 0 {
+		return Policy{}, errors.Join(mistakes...)
+	}
+	return p, nil
+}
+
+// rule turns what was written into a Rule, with every mistake.
+func (w writtenRule) rule(at string) (Rule, []error) {
+	r := Rule{HostNames: w.HostNames}
+	var mistakes []error
+	bad := func(list, value, allowed string) {
+		mistakes = append(mistakes, fmt.Errorf("%s.%s: %s is not allowed; it must be %s", at, list, tap.Quote(value), allowed))
+	}
+	r.Namespaces = parse(w.Namespaces, func(s string) (string, bool) {
+		_, err := path.Match(s, "")
+		if err != nil || s == "" {
+			bad("namespaces", s, "a name or a pattern such as prod-*")
+		}
+		return s, err == nil
+	})
+	r.Sinks = parse(w.Sinks, func(s string) (tap.Sink, bool) {
+		known := s == "veth" || s == "vxlan" || s == "wire"
+		if !known {
+			bad("sinks", s, "veth, vxlan or wire")
+		}
+		return tap.Sink(s), known
+	})
+	r.Destinations = parse(w.Destinations, func(s string) (netip.Prefix, bool) {
+		p, ok := parsePrefix(s)
+		if !ok {
+			bad("destinations", s, "an address or a prefix such as 198.18.0.0/15")
+		}
+		return p, ok
+	})
+	r.Ports = parse(w.Ports, func(s string) (Range, bool) {
+		n, ok := parseRange(s, 65535)
+		if !ok {
+			bad("ports", s, "a port or a range from 1 to 65535, such as 4789-4799")
+		}
+		return n, ok
+	})
+	r.VNIs = parse(w.VNIs, func(s string) (Range, bool) {
+		n, ok := parseRange(s, tap.MaxVNI)
+		if !ok {
+			bad("vnis", s, "a VNI or a range from 1 to 16777215, such as 100-199")
+		}
+		return n, ok
+	})
+	r.Placements = parse(w.Placements, func(s string) (tap.Placement, bool) {
+		known := s == "node" || s == "pod"
+		if !known {
+			bad("placements", s, "node or pod")
+		}
+		return tap.Placement(s), known
+	})
+	return r, mistakes
+}
+
+// parse keeps a list's absence: nil stays nil, an empty list allows nothing.
+func parse[T any](list []string, one func(string) (T, bool)) []T {
+	if list == nil {
+		return nil
+	}
+	out := []T{}
+	for _, s := range list {
+		if v, ok := one(s); ok {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func parsePrefix(s string) (netip.Prefix, bool) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		a = a.Unmap()
+		return netip.PrefixFrom(a, a.BitLen()), true
+	}
+	p, err := netip.ParsePrefix(s)
+	return p.Masked(), err == nil && !p.Addr().Is4In6()
+}
+
+func parseRange(s string, most uint32) (Range, bool) {
+	first, last, isRange := strings.Cut(s, "-")
+	if !isRange {
+		last = first
+	}
+	a, errA := strconv.ParseUint(strings.TrimSpace(first), 10, 32)
+	b, errB := strconv.ParseUint(strings.TrimSpace(last), 10, 32)
+	ok := errA == nil && errB == nil && a >= 1 && a <= b && b <= uint64(most)
+	return Range{uint32(a), uint32(b)}, ok
+}

@@ -1,0 +1,213 @@
+package tap
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+	"unicode"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Parse reads one tap or a list of taps, as YAML or JSON. It reports every
+// mistake that it finds, as Errors. Nothing at all is no tap.
+func Parse(text []byte) ([]Tap, error) {
+	tree, err := decode(text)
+	if err != nil {
+		return nil, err
+	}
+	return FromTree(tree)
+}
+
+// FromTree reads one tap or a list of taps out of decoded YAML or JSON: objects
+// as map[string]any, lists as []any, numbers as int or json.Number.
+func FromTree(tree any) ([]Tap, error) {
+	list, isList := tree.([]any)
+	switch {
+	case tree == nil:
+		return nil, nil
+	case !isList:
+		list = []any{tree}
+	case len(list) > MaxTaps:
+		return nil, tooMany(len(list))
+	}
+	var taps []Tap
+	var mistakes Errors
+	for i, item := range list {
+		t, errs := parseTap(i+1, item)
+		mistakes = append(mistakes, errs...)
+		taps = append(taps, t)
+	}
+	if len(mistakes) > 0 {
+		return nil, mistakes
+	}
+	return taps, nil
+}
+
+func tooMany(n int) Errors {
+	return Errors{{Problem: fmt.Sprintf("%d taps are too many; a pod may have at most %d", n, MaxTaps)}}
+}
+
+// decode reads exactly one YAML document; JSON is YAML.
+func decode(text []byte) (any, error) {
+	if len(text) > MaxBytes {
+		return nil, Errors{{Problem: fmt.Sprintf("the text has %d bytes; at most %d are read", len(text), MaxBytes)}}
+	}
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	var tree, second any
+	if err := d.Decode(&tree); errors.Is(err, io.EOF) {
+		return nil, nil
+	} else if err != nil {
+		return nil, Errors{{Problem: "not valid YAML or JSON: " + cut(err.Error())}}
+	}
+	if err := d.Decode(&second); !errors.Is(err, io.EOF) {
+		return nil, Errors{{Problem: "not valid: more than one YAML document; write the taps as one list"}}
+	}
+	return tree, nil
+}
+
+// cut shortens the decoder's words, which may quote the user's text at length,
+// to printable ones on a line.
+func cut(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, text)
+	if r := []rune(text); len(r) > 300 {
+		return string(r[:300]) + "…"
+	}
+	return text
+}
+
+func parseTap(position int, item any) (Tap, Errors) {
+	var mistakes Errors
+	fields, ok := item.(map[string]any)
+	if !ok {
+		return Tap{}, Errors{{Tap: position, Problem: Quote(item) + " is not a tap; a tap is an object such as {veth: {}}"}}
+	}
+	device, _ := fields["device"].(string)
+	o := &object{fields: fields, mistake: func(field, problem string) {
+		mistakes = append(mistakes, FieldError{Tap: position, Device: device, Field: field, Problem: problem})
+	}}
+
+	t := Tap{Device: o.deviceName("device"), Interface: o.interfaceName("interface")}
+	_, hasDirection := fields["direction"]
+	direction := oneOf(o, "direction", Both, Ingress, Egress, Both)
+	parseSinks(o, &t)
+	switch {
+	case t.Wire == nil:
+		t.Direction = direction
+	case hasDirection:
+		o.mistake("direction", "does not go with a wire, which copies nothing")
+	}
+	o.unknown()
+	return t, mistakes
+}
+
+// parseSinks reads the sink and insists that there is exactly one.
+func parseSinks(o *object, t *Tap) {
+	var sinks []string
+	if veth, present := o.child(string(SinkVeth)); present {
+		sinks = append(sinks, string(SinkVeth))
+		t.Veth = &Veth{HostInterface: veth.deviceName("hostInterface")}
+		veth.unknown()
+	}
+	if vxlan, present := o.child(string(SinkVXLAN)); present {
+		sinks = append(sinks, string(SinkVXLAN))
+		t.VXLAN = parseVXLAN(vxlan)
+	}
+	if wire, present := o.child(string(SinkWire)); present {
+		sinks = append(sinks, string(SinkWire))
+		t.Wire = parseWire(wire)
+	}
+	if len(sinks) != 1 {
+		have := "none"
+		if len(sinks) > 0 {
+			have = strings.Join(sinks, " and ")
+		}
+		o.mistake("", "has "+have+"; it must have exactly one of veth, vxlan, wire")
+	}
+}
+
+func parseVXLAN(o *object) *VXLAN {
+	const someVNI = "a whole number from 1 to 16777215"
+	const someAddress = "an IPv4 or IPv6 address, such as 198.18.0.9"
+	o.required("vni", someVNI)
+	o.required("remote", someAddress)
+	v := &VXLAN{
+		VNI:       uint32(o.number("vni", 0, 1, MaxVNI)),
+		Port:      uint16(o.number("port", DefaultPort, 1, 65535)),
+		TTL:       uint8(o.number("ttl", DefaultTTL, 1, 255)),
+		Placement: oneOf(o, "placement", PlacementNode, PlacementNode, PlacementPod),
+	}
+	if remote := o.text("remote", someAddress); remote != "" {
+		address, err := netip.ParseAddr(remote)
+		if err != nil {
+			o.bad("remote", remote, someAddress)
+		} else if problem := unusable(address); problem != "" {
+			o.mistake(o.path+"remote", remote+" is "+problem+"; it must be a collector's own unicast address")
+		}
+		v.Remote = address.Unmap()
+	}
+	// A VXLAN device in the pod shares the pod's routes with the packets that it
+	// copies: a copy that does not fit would lower the pod's own path MTU, so
+	// that is done only for those who ask for it.
+	fallback := Fragment
+	if v.Placement == PlacementPod {
+		fallback = Refuse
+	}
+	v.Oversize = oneOf(o, "oversize", fallback, Fragment, Refuse)
+	o.unknown()
+	return v
+}
+
+// unusable says why copies cannot be sent to an address, "" where they can.
+func unusable(a netip.Addr) string {
+	a4 := a.Unmap()
+	switch {
+	case a.Zone() != "":
+		return "an address with a zone"
+	case a4.IsUnspecified():
+		return "the unspecified address"
+	case a4.IsLoopback():
+		return "a loopback address"
+	case a4.IsMulticast():
+		return "a multicast address"
+	case a4.IsLinkLocalUnicast():
+		return "a link-local address"
+	case a4 == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return "the broadcast address"
+	}
+	return ""
+}
+
+func parseWire(o *object) *Wire {
+	w := &Wire{
+		HostInterface: o.deviceName("hostInterface"),
+		Addresses:     o.prefixes("addresses"),
+		HostAddresses: o.prefixes("hostAddresses"),
+		// 68 is the least an IPv4 link may have (RFC 791), 65535 the most of a veth.
+		MTU: int(o.number("mtu", 0, 68, 65535)),
+	}
+	for _, p := range slices.Concat(w.Addresses, w.HostAddresses) {
+		if p.Addr().Is6() && w.MTU > 0 && w.MTU < 1280 {
+			o.bad("mtu", w.MTU, "at least 1280 with an IPv6 address (RFC 8200)")
+			break
+		}
+	}
+	for _, p := range w.Addresses {
+		for _, q := range w.HostAddresses {
+			if p.Addr() == q.Addr() {
+				o.mistake(o.path+"hostAddresses", p.Addr().String()+" is the pod's address too; the two ends need different ones")
+			}
+		}
+	}
+	o.unknown()
+	return w
+}

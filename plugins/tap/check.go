@@ -1,0 +1,78 @@
+package main
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/podtap/podtap/pkg/cniconf"
+	"github.com/podtap/podtap/pkg/tap"
+)
+
+// cmdCheck compares the kernel with the taps in its own input. It asks nobody:
+// where the annotations are not in it, or where ADD was free to leave taps out,
+// it checks that the taps which are there are whole.
+func cmdCheck(args *skel.CmdArgs) error {
+	conf, err := cniconf.Parse(args.StdinData)
+	if err != nil {
+		return err
+	}
+	s, err := openSession(conf, args)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	problems, err := s.check()
+	if err != nil {
+		return err
+	}
+	if len(problems) > 0 {
+		return cniconf.Error(cniconf.CodeDrift, errors.New(strings.Join(problems, "; ")+"; recreate the pod to have its taps made anew"))
+	}
+	return nil
+}
+
+func (s *session) check() ([]string, error) {
+	w, known, err := s.expected()
+	if err != nil {
+		return nil, err
+	}
+	var problems []string
+	if known {
+		if err := s.complete(&w); err != nil {
+			return nil, err
+		}
+		problems, err = s.pod.Check(s.owner, w.taps)
+	} else {
+		problems, err = s.pod.CheckOwned(s.owner)
+	}
+	if err != nil {
+		return nil, cniconf.Error(types.ErrIOFailure, err)
+	}
+	return problems, nil
+}
+
+// expected are the taps that ADD must have made; known is false where the input
+// cannot tell.
+func (s *session) expected() (w wanted, known bool, err error) {
+	if s.conf.IsAttachment(s.args.IfName, s.args.Netns) {
+		// A chain behind a plugin without addresses looks the same: there the
+		// interface is not a tap's.
+		taken, err := s.pod.Taken(s.owner)
+		if err != nil {
+			return w, false, cniconf.Error(types.ErrIOFailure, err)
+		}
+		if !taken(s.args.IfName) {
+			t, _, err := s.conf.AttachmentTap(s.args.IfName)
+			return wanted{taps: []tap.Tap{t}, own: 1, alone: true}, true, err
+		}
+	}
+	own, err := s.conf.NetworkTaps()
+	if err != nil || s.conf.Annotations.Ask || s.conf.FailurePolicy == cniconf.Ignore {
+		return w, false, err
+	}
+	authors, err := cniconf.AnnotationTaps(s.conf.Annotations.Values)
+	return wanted{taps: append(own, authors...), own: len(own)}, true, err
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/podtap/podtap/pkg/cniconf"
+	"github.com/podtap/podtap/pkg/mirror"
+	"github.com/podtap/podtap/pkg/policy"
+	"github.com/podtap/podtap/pkg/tap"
+)
+
+// session is one ADD's or CHECK's work on one pod, under the pod's lock.
+type session struct {
+	conf   *cniconf.Config
+	args   *skel.CmdArgs
+	owner  mirror.Owner
+	node   *mirror.Node
+	pod    *mirror.Pod
+	unlock func()
+}
+
+func openSession(conf *cniconf.Config, args *skel.CmdArgs) (*session, error) {
+	s := &session{conf: conf, args: args, owner: owner(conf.Name, args)}
+	var err error
+	if s.unlock, err = mirror.LockPod(args.ContainerID); err != nil {
+		return nil, cniconf.Error(codeOf(err, false), err)
+	}
+	if s.node, err = mirror.OpenNode(); err != nil {
+		s.close()
+		return nil, cniconf.Error(types.ErrIOFailure, err)
+	}
+	if s.pod, err = s.node.OpenPod(args.Netns); err != nil {
+		s.close()
+		return nil, cniconf.Error(types.ErrInvalidNetNS, err)
+	}
+	return s, nil
+}
+
+func (s *session) close() {
+	if s.pod != nil {
+		s.pod.Close()
+	}
+	if s.node != nil {
+		s.node.Close()
+	}
+	s.unlock()
+}
+
+// complete fills in the taps' defaults: the chain's interface where the pod has
+// it, else eth0, and the names of devices.
+func (s *session) complete(w *wanted) error {
+	iface := "eth0"
+	has, err := s.pod.HasInterface(s.args.IfName)
+	if err != nil {
+		return cniconf.Error(types.ErrIOFailure, err)
+	}
+	if has && !w.alone {
+		iface = s.args.IfName
+	}
+	taken, err := s.pod.Taken(s.owner)
+	if err != nil {
+		return cniconf.Error(types.ErrIOFailure, err)
+	}
+	if err := tap.Complete(w.taps, iface, taken); err != nil {
+		return cniconf.Error(w.invalid(), fmt.Errorf("taps of the network configuration (%d) and of the annotation (%d) together: %w", w.own, len(w.taps)-w.own, err))
+	}
+	return nil
+}
+
+// facts gathers what the policy must know, if there is a tap that it must know it for.
+func (s *session) facts(taps []tap.Tap) (policy.Facts, error) {
+	var facts policy.Facts
+	sends := false
+	for _, t := range taps {
+		sends = sends || t.VXLAN != nil
+	}
+	if !sends {
+		return facts, nil
+	}
+	told, err := s.conf.Addresses()
+	if err != nil {
+		return facts, err
+	}
+	has, err := s.pod.Addresses()
+	if err != nil {
+		return facts, cniconf.Error(types.ErrIOFailure, err)
+	}
+	foreign, err := s.node.ForeignVXLANs()
+	if err != nil {
+		return facts, cniconf.Error(types.ErrIOFailure, err)
+	}
+	facts.PodAddresses = append(told, has...)
+	for _, v := range foreign {
+		facts.NodeVXLANs = append(facts.NodeVXLANs, policy.NodeVXLAN(v))
+	}
+	return facts, nil
+}
+
+// permit says whether a tap may be made.
+func (s *session) permit(w wanted, i int, namespace string, facts policy.Facts) error {
+	err := policy.Refused(w.taps[i], facts)
+	if err == nil && w.isAuthors(i) {
+		err = s.conf.Policy.Allow(w.taps[i], i-w.own, namespace)
+	}
+	if err != nil {
+		return cniconf.Error(cniconf.CodePolicy, fmt.Errorf("tap %d (%q) of the %s is refused: %w", i+1, w.taps[i].Device, w.origin(i), err))
+	}
+	return nil
+}
