@@ -5,10 +5,10 @@ import (
 	"os"
 )
 
-// Main is a TestMain: it runs a package's tests in the lab. Before it enters,
-// while there is still a network, it calls build, if given, which returns what to
-// add to the environment of the tests.
-func Main(run func() int, build func() ([]string, error)) {
+// Main is a TestMain: it runs a package's tests in the lab. Where they need
+// containernetworking's plugins, it builds those first, while there is still a
+// network to fetch modules from.
+func Main(run func() int, plugins bool) {
 	if Inside() {
 		if err := Prepare(); err != nil {
 			fail(err)
@@ -16,13 +16,19 @@ func Main(run func() int, build func() ([]string, error)) {
 		os.Exit(run())
 	}
 	var environment []string
-	if build != nil {
-		var err error
-		if environment, err = build(); err != nil {
-			fail(err)
-		}
+	dir, err := os.MkdirTemp("", "podtap-lab-")
+	if err != nil {
+		fail(err)
 	}
-	code, err := Enter(environment...)
+	if plugins {
+		environment = append(environment, pluginDir+"="+dir)
+		err = buildPlugins(dir)
+	}
+	code := 1
+	if err == nil {
+		code, err = Enter(environment...)
+	}
+	_ = os.RemoveAll(dir)
 	if err != nil {
 		fail(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
@@ -101,27 +100,18 @@ func (r *Runtime) Status(conflist string) error {
 	})
 }
 
-// pluginDir is the environment variable that BuildPlugins sets.
+// pluginDir is the environment variable that tells the lab where the plugins are.
 const pluginDir = "PODTAP_LAB_PLUGINS"
 
-// BuildPlugins builds containernetworking's bridge and host-local, which go.mod
-// has as tools, into the user's cache. It is for Main's build: modules can only
-// be fetched before the lab is entered.
-func BuildPlugins() ([]string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return nil, err
-	}
-	dir := filepath.Join(cache, "podtap-lab")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
+// buildPlugins builds containernetworking's bridge and host-local, which go.mod
+// has as tools.
+func buildPlugins(dir string) error {
 	out, err := exec.Command("go", "build", "-o", dir+"/", "tool").CombinedOutput()
 	if err != nil {
-		return nil, fmt.Errorf("build bridge and host-local: %w\n%s", err, out)
+		return fmt.Errorf("build bridge and host-local: %w\n%s", err, out)
 	}
-	return []string{pluginDir + "=" + dir}, nil
+	return nil
 }
 
-// Plugins is the directory of what BuildPlugins built.
+// Plugins is the directory with bridge and host-local, in tests whose Main built them.
 func Plugins() string { return os.Getenv(pluginDir) }

@@ -10,7 +10,7 @@ import (
 	"github.com/podtap/podtap/pkg/tap"
 )
 
-func TestMain(m *testing.M) { lab.Main(m.Run, nil) }
+func TestMain(m *testing.M) { lab.Main(m.Run, false) }
 
 // scene is a node with pods, another node, and a collector on the underlay.
 type scene struct {
