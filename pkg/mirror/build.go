@@ -230,6 +230,7 @@ func (b *builder) markBoth(device, host netlink.Link) error {
 			return err
 		}
 		b.mark.Clsact = hooks[b.tapped.Attrs().Index] == ""
+		b.mark.ZeroQueue = b.mark.Clsact && b.tapped.Attrs().TxQLen == 0
 	}
 	m := b.mark
 	m.Owner = m.shortened()

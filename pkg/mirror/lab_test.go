@@ -2,8 +2,6 @@ package mirror
 
 import (
 	"fmt"
-	"net/netip"
-	"os"
 	"testing"
 
 	"github.com/podtap/podtap/internal/lab"
@@ -87,23 +85,31 @@ func remove(t *testing.T, p *Pod, o Owner) {
 	}
 }
 
-func address(t *testing.T, s string) netip.Addr {
-	t.Helper()
-	a, err := netip.ParseAddr(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
+// tracked remembers what namespaces have, and fails where they have not the same
+// again, or where a lock is held.
+type tracked struct {
+	t      *testing.T
+	spaces []*lab.Space
+	before []string
 }
 
-// locksFree fails where a lock of podtap's is left.
-func locksFree(t *testing.T) {
+func track(t *testing.T, spaces ...*lab.Space) *tracked {
 	t.Helper()
-	entries, err := os.ReadDir(lockDir)
-	if err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
+	k := &tracked{t: t, spaces: spaces}
+	for _, s := range spaces {
+		k.before = append(k.before, s.Snapshot())
 	}
-	for _, e := range entries {
-		t.Errorf("the lock %s is left", e.Name())
+	return k
+}
+
+func (k *tracked) unchanged(when string) {
+	k.t.Helper()
+	for i, s := range k.spaces {
+		if d := lab.Difference(k.before[i], s.Snapshot()); d != "" {
+			k.t.Errorf("%s, %s has changed:\n%s", when, s.Name, d)
+		}
+	}
+	if locks := lab.Locks(k.t); len(locks) > 0 {
+		k.t.Errorf("%s, locks are left: %v", when, locks)
 	}
 }

@@ -49,7 +49,10 @@ type mark struct {
 	// Clsact says that the tapped interface had no hooks when the tap came, so
 	// that an empty clsact there is podtap's.
 	Clsact bool
-	Pod    string // NAMESPACE/NAME, for people; only where it fits
+	// ZeroQueue says that the tapped interface had a queue length of 0 then,
+	// which the making of clsact changes for a moment.
+	ZeroQueue bool
+	Pod       string // NAMESPACE/NAME, for people; only where it fits
 }
 
 // alias writes a mark: `podtap/1 SOURCE NETWORK CONTAINERID IFNAME DEVICE`, then
@@ -64,6 +67,9 @@ func (m mark) alias() string {
 	}
 	if m.Clsact {
 		words = append(words, "clsact")
+	}
+	if m.ZeroQueue {
+		words = append(words, "qlen=0")
 	}
 	s := aliasPrefix + strings.Join(words, " ")
 	printable := !strings.ContainsFunc(m.Pod, func(r rune) bool { return r <= ' ' || r > '~' })
@@ -114,6 +120,8 @@ func parseMark(alias string) (m mark, ok bool) {
 			m.Relay = value
 		case "clsact":
 			m.Clsact = true
+		case "qlen":
+			m.ZeroQueue = value == "0"
 		case "pod":
 			m.Pod = value
 		}

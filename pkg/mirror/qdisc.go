@@ -49,6 +49,13 @@ func (n *namespace) deleteClsact(index int) error {
 	})
 }
 
+// clearQueueLength sets an interface's queue length back to 0. At any qdisc's
+// making the kernel takes a length of 0, which the interfaces of many network
+// plugins have, for a mistake, and makes it 1000.
+func (n *namespace) clearQueueLength(l netlink.Link) error {
+	return n.change("keep the queue length of "+l.Attrs().Name, func() error { return n.handle.LinkSetTxQLen(l, 0) })
+}
+
 // sealPriority is that of the drop on a device of ours. A relay's redirect comes
 // before it, so that what the redirect cannot deliver goes nowhere else.
 const (
@@ -73,6 +80,11 @@ func (n *namespace) attach(l netlink.Link, ofTap cookie, hooks []uint32, r rule)
 	made, err := n.addClsact(r.index, name)
 	if err != nil {
 		return err
+	}
+	if made && l.Attrs().TxQLen == 0 {
+		if err := n.clearQueueLength(l); err != nil {
+			return err
+		}
 	}
 	kinds, err := n.hooks()
 	if err != nil {

@@ -55,6 +55,11 @@ func (p *Pod) removeEmptyClsact(wanted func(mark) bool) error {
 		if err := p.removeIfEmpty(tapped.Attrs().Index); err != nil {
 			return err
 		}
+		if m.ZeroQueue && tapped.Attrs().TxQLen != 0 {
+			if err := p.clearQueueLength(tapped); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

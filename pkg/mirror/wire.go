@@ -70,8 +70,13 @@ func (n *namespace) address(l netlink.Link, addresses []netip.Prefix) error {
 	return nil
 }
 
-// announceTimeout bounds one announcement.
-const announceTimeout = time.Second
+const (
+	// announceTimeout bounds the wait until a wire's end can send over IPv6. The
+	// kernel gives it its multicast route some time after both ends are up, when
+	// its link watch has noticed.
+	announceTimeout = 2 * time.Second
+	announceRetry   = 5 * time.Millisecond
+)
 
 // announce tells the neighbours of a wire's end who has its addresses: with
 // gratuitous ARP and unsolicited neighbour advertisements, sent when both ends
@@ -114,14 +119,21 @@ func advertise(at *net.Interface, address netip.Addr) error {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.SetWriteDeadline(time.Now().Add(announceTimeout)); err != nil {
+	deadline := time.Now().Add(announceTimeout)
+	if err := conn.SetWriteDeadline(deadline); err != nil {
 		return err
 	}
-	return conn.WriteTo(&ndp.NeighborAdvertisement{
-		Override:      true,
-		TargetAddress: address,
-		Options:       []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Target, Addr: at.HardwareAddr}},
-	}, nil, netip.IPv6LinkLocalAllNodes())
+	for {
+		err := conn.WriteTo(&ndp.NeighborAdvertisement{
+			Override:      true,
+			TargetAddress: address,
+			Options:       []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Target, Addr: at.HardwareAddr}},
+		}, nil, netip.IPv6LinkLocalAllNodes())
+		if !errors.Is(err, unix.ENETUNREACH) || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(announceRetry)
+	}
 }
 
 // checkRoutes makes sure that a wire's connected routes take no traffic from

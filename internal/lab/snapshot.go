@@ -1,0 +1,138 @@
+package lab
+
+import (
+	"fmt"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Snapshot writes down what a namespace has: devices, addresses, routes, qdiscs,
+// and filters to the last byte but for their counters and times. Two snapshots
+// between which nothing has changed are equal.
+func (s *Space) Snapshot() string {
+	s.t.Helper()
+	links, err := s.Netlink.LinkList()
+	if err != nil {
+		s.t.Fatalf("in %s: list devices: %v", s.Name, err)
+	}
+	var lines []string
+	for _, l := range links {
+		a := l.Attrs()
+		lines = append(lines, fmt.Sprintf("device %s %s mtu %d txqlen %d flags %s group %d alias %q mac %s",
+			a.Name, l.Type(), a.MTU, a.TxQLen, a.Flags, a.Group, a.Alias, a.HardwareAddr))
+		for _, hook := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
+			lines = append(lines, s.filters(a, hook)...)
+		}
+	}
+	addresses, err := s.Netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		s.t.Fatalf("in %s: list addresses: %v", s.Name, err)
+	}
+	for _, a := range addresses {
+		lines = append(lines, fmt.Sprintf("address %s on %d", a.IPNet, a.LinkIndex))
+	}
+	routes, err := s.Netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		s.t.Fatalf("in %s: list routes: %v", s.Name, err)
+	}
+	for _, r := range routes {
+		lines = append(lines, "route "+r.String())
+	}
+	qdiscs, err := s.Netlink.QdiscList(nil)
+	if err != nil {
+		s.t.Fatalf("in %s: list qdiscs: %v", s.Name, err)
+	}
+	for _, q := range qdiscs {
+		lines = append(lines, fmt.Sprintf("qdisc %s on %d parent %x handle %x", q.Type(), q.Attrs().LinkIndex, q.Attrs().Parent, q.Attrs().Handle))
+	}
+	sort.Strings(lines)
+	return strings.Join(lines, "\n")
+}
+
+// filters dumps the filters of a device at a hook, one line each.
+func (s *Space) filters(a *netlink.LinkAttrs, hook uint32) []string {
+	s.t.Helper()
+	var messages [][]byte
+	s.Do(func() error {
+		r := nl.NewNetlinkRequest(unix.RTM_GETTFILTER, unix.NLM_F_DUMP)
+		r.AddData(&nl.TcMsg{Family: unix.AF_UNSPEC, Ifindex: int32(a.Index), Parent: hook})
+		var err error
+		messages, err = r.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWTFILTER)
+		return err
+	})
+	var lines []string
+	for _, m := range messages {
+		head := nl.DeserializeTcMsg(m)
+		lines = append(lines, fmt.Sprintf("filter on %s hook %x info %x handle %x: %s", a.Name, hook, head.Info, head.Handle, attributes(m[nl.SizeofTcMsg:], "")))
+	}
+	return lines
+}
+
+// volatile are the attributes that change by themselves: an action's statistics,
+// and its times, which mirred and gact have first among their options. The path
+// is that of the attributes' types from the message down.
+var volatile = map[string]bool{
+	"2.1.1.4": true, "2.1.1.2.1": true, // bpf: options, act, first action, statistics; options, times
+	"2.7.1.4": true, "2.7.1.2.1": true, // the same of u32
+}
+
+// nested are the attributes whose values are attributes.
+var nested = map[string]bool{"2": true, "2.1": true, "2.1.1": true, "2.1.1.2": true, "2.7": true, "2.7.1": true, "2.7.1.2": true}
+
+// attributes writes attributes with their types in full, less the volatile ones.
+func attributes(b []byte, path string) string {
+	list, err := nl.ParseRouteAttr(b)
+	if err != nil {
+		return fmt.Sprintf("%x", b)
+	}
+	var out []string
+	for _, a := range list {
+		at := strings.TrimPrefix(fmt.Sprintf("%s.%d", path, a.Attr.Type&^unix.NLA_F_NESTED), ".")
+		switch {
+		case volatile[at]:
+		case nested[at]:
+			out = append(out, at+"{"+attributes(a.Value, at)+"}")
+		default:
+			out = append(out, fmt.Sprintf("%s=%x", at, a.Value))
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+// Locks lists podtap's locks that are left.
+func Locks(t T) []string {
+	t.Helper()
+	paths, err := filepath.Glob("/run/podtap/lock/*")
+	if err != nil {
+		t.Fatalf("list locks: %v", err)
+	}
+	return paths
+}
+
+// Difference says in which lines two snapshots differ; "" where they do not.
+func Difference(before, after string) string {
+	count := map[string]int{}
+	for _, l := range strings.Split(before, "\n") {
+		count[l]--
+	}
+	for _, l := range strings.Split(after, "\n") {
+		count[l]++
+	}
+	var out []string
+	for l, n := range count {
+		switch {
+		case n > 0:
+			out = append(out, "+ "+l)
+		case n < 0:
+			out = append(out, "- "+l)
+		}
+	}
+	sort.Strings(out)
+	return strings.Join(out, "\n")
+}
+
