@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -41,6 +42,9 @@ func (s *Space) Snapshot() string {
 		s.t.Fatalf("in %s: list routes: %v", s.Name, err)
 	}
 	for _, r := range routes {
+		if r.Table == unix.RT_TABLE_LOCAL {
+			continue // they follow from the addresses, when the kernel gets to it
+		}
 		lines = append(lines, "route "+r.String())
 	}
 	qdiscs, err := s.Netlink.QdiscList(nil)
@@ -52,6 +56,27 @@ func (s *Space) Snapshot() string {
 	}
 	sort.Strings(lines)
 	return strings.Join(lines, "\n")
+}
+
+// Settle waits until nothing changes in namespaces any more: the kernel gives
+// devices their link-local addresses and multicast routes some time after they
+// are up.
+func Settle(t T, spaces ...*Space) {
+	t.Helper()
+	const quiet, attempts = 100 * time.Millisecond, 50
+	var before string
+	for range attempts {
+		var now string
+		for _, s := range spaces {
+			now += s.Snapshot()
+		}
+		if now == before {
+			return
+		}
+		before = now
+		time.Sleep(quiet)
+	}
+	t.Fatalf("the namespaces do not come to rest within %v", quiet*attempts)
 }
 
 // filters dumps the filters of a device at a hook, one line each.
@@ -135,4 +160,3 @@ func Difference(before, after string) string {
 	sort.Strings(out)
 	return strings.Join(out, "\n")
 }
-

@@ -270,9 +270,17 @@ func (p *Pod) checkRules(owner Owner, t tap.Tap, device int) ([]string, error) {
 	if t.VXLAN != nil {
 		want = passCopies(t.VXLAN)
 	}
+	kinds, err := p.hooks()
+	if err != nil {
+		return nil, err
+	}
+	index := tapped.Attrs().Index
 	var problems []string
 	for hook, direction := range map[uint32]tap.Direction{hookIngress: tap.Ingress, hookEgress: tap.Egress} {
-		rules, err := p.rules(tapped.Attrs().Index, hook)
+		if hook == hookEgress && kinds[index] == "ingress" {
+			continue // the kernel would answer with the rules of the other hook
+		}
+		rules, err := p.rules(index, hook)
 		if err != nil {
 			return nil, err
 		}

@@ -11,10 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where a rule hangs at a device: below clsact's, or an ingress qdisc's, hook.
+// Where a rule hangs at a device: below clsact's hooks, or an ingress qdisc.
 const (
 	hookIngress = 0xfffffff2 // TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)
 	hookEgress  = 0xfffffff3 // TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)
+	hookQdisc   = 0xffff0000 // an ingress qdisc itself
 )
 
 const (
@@ -201,7 +202,9 @@ func (n *namespace) rules(index int, hook uint32) ([]installed, error) {
 		if err != nil {
 			return nil, fmt.Errorf("list rules: %w", err)
 		}
-		out = append(out, r)
+		if r.handle != 0 { // without one it is the head of a priority, not a rule
+			out = append(out, r)
+		}
 	}
 	return out, nil
 }

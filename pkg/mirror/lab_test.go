@@ -31,6 +31,7 @@ func newScene(t *testing.T, podMTU, underlayMTU int) *scene {
 	s.collector.Reach(s.other)
 	s.pod = s.node.Pod("pod", podMTU)
 	s.peer = s.other.Pod("peer", podMTU)
+	lab.Settle(t, s.node.Space, s.other.Space, s.collector.Space, s.pod.Space, s.peer.Space)
 	return s
 }
 

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"syscall"
 
@@ -61,25 +60,16 @@ const (
 // any number of devices can send the same VNI to the same collector.
 func (n *namespace) addVXLAN(name string, in *namespace, c collector) error {
 	return n.change("make the VXLAN device "+name, func() error {
-		device := &netlink.Vxlan{
-			LinkAttrs: netlink.LinkAttrs{Name: name, Group: deviceGroup, TxQLen: -1, Namespace: netlink.NsFd(in.space.Fd())},
-			Port:      localPort,
-			PortLow:   copySourcePortLow,
-			PortHigh:  copySourcePortHigh,
-			TTL:       int(c.TTL),
-			// No remote here: the default entry that the kernel would make of it
-			// has the device's own id and port. The local address only tells the
-			// family; unspecified, it is chosen by the route.
-			SrcAddr: net.IPv4zero,
-		}
-		if c.Remote.Is6() {
-			device.SrcAddr = net.IPv6zero
-		}
 		first := binary.BigEndian.Uint32([]byte("\x00" + hash(3, name, c.alias())))
 		var err error
 		for i := range uint32(idAttempts) {
-			device.VxlanId = int((first+i)%(1<<24-1)) + 1
-			if err = n.handle.LinkAdd(device); !errors.Is(err, unix.EEXIST) {
+			_, err = n.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK,
+				nl.NewIfInfomsg(unix.AF_UNSPEC),
+				nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)),
+				nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(deviceGroup)),
+				nl.NewRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(in.space.Fd()))),
+				vxlanInfo((first+i)%(1<<24-1)+1, c))
+			if !errors.Is(err, unix.EEXIST) {
 				return err
 			}
 		}
@@ -87,13 +77,41 @@ func (n *namespace) addVXLAN(name string, in *namespace, c collector) error {
 	})
 }
 
+// iflaVXLANLocalBypass is IFLA_VXLAN_LOCALBYPASS of linux/if_link.h, since 6.5.
+const iflaVXLANLocalBypass = 31
+
+// vxlanInfo describes a VXLAN device with a private id.
+func vxlanInfo(id uint32, c collector) *nl.RtAttr {
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("vxlan"))
+	data := info.AddRtAttr(nl.IFLA_INFO_DATA, nil)
+	data.AddRtAttr(nl.IFLA_VXLAN_ID, nl.Uint32Attr(id))
+	data.AddRtAttr(nl.IFLA_VXLAN_PORT, bigEndian(localPort))
+	data.AddRtAttr(nl.IFLA_VXLAN_PORT_RANGE, append(bigEndian(copySourcePortLow), bigEndian(copySourcePortHigh)...))
+	data.AddRtAttr(nl.IFLA_VXLAN_TTL, []byte{c.TTL})
+	data.AddRtAttr(nl.IFLA_VXLAN_LEARNING, []byte{0})
+	// To an address of the node itself the kernel would hand a frame over to the
+	// VXLAN device of that port and id, and drop it where there is none, but for
+	// this; older kernels ignore it.
+	data.AddRtAttr(iflaVXLANLocalBypass, []byte{0})
+	// No remote here: the default entry that the kernel would make of it has the
+	// device's own id and port. The unspecified local address only tells the
+	// family; which one is used, the route says.
+	if c.Remote.Is4() {
+		data.AddRtAttr(nl.IFLA_VXLAN_LOCAL, make([]byte, 4))
+	} else {
+		data.AddRtAttr(nl.IFLA_VXLAN_LOCAL6, make([]byte, 16))
+	}
+	return info
+}
+
+func bigEndian(v uint16) []byte { return binary.BigEndian.AppendUint16(nil, v) }
+
 // setDefaultDestination makes a VXLAN device send everything to its collector,
 // with the wire's VNI and port: `bridge fdb append 00:00:00:00:00:00 dst REMOTE
 // vni VNI port PORT self permanent`.
 func (n *namespace) setDefaultDestination(index int, c collector) error {
 	return n.change(fmt.Sprintf("point the VXLAN device at %s", c.Remote), func() error {
-		port := make([]byte, 2)
-		binary.BigEndian.PutUint16(port, c.Port)
 		_, err := n.request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_APPEND|unix.NLM_F_ACK,
 			&netlink.Ndmsg{
 				Family: unix.AF_BRIDGE, Index: uint32(index),
@@ -101,7 +119,7 @@ func (n *namespace) setDefaultDestination(index int, c collector) error {
 			},
 			nl.NewRtAttr(netlink.NDA_LLADDR, make([]byte, 6)),
 			nl.NewRtAttr(netlink.NDA_DST, c.Remote.AsSlice()),
-			nl.NewRtAttr(netlink.NDA_PORT, port),
+			nl.NewRtAttr(netlink.NDA_PORT, bigEndian(c.Port)),
 			nl.NewRtAttr(netlink.NDA_VNI, nl.Uint32Attr(c.VNI)),
 		)
 		return err

@@ -3,6 +3,7 @@ package mirror
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -90,16 +91,9 @@ func (n *namespace) attach(l netlink.Link, ofTap cookie, hooks []uint32, r rule)
 	if err != nil {
 		return err
 	}
-	var present []installed
-	for _, hook := range []uint32{hookIngress, hookEgress} {
-		list, err := n.rules(r.index, hook)
-		if err != nil {
-			return err
-		}
-		present = append(present, list...)
-		if kinds[r.index] != "clsact" {
-			break // an ingress qdisc answers for both hooks with the same rules
-		}
+	present, err := n.allRules(r.index, kinds[r.index])
+	if err != nil {
+		return err
 	}
 	if made || ownsClsact(present) {
 		ofTap[5] |= ownClsact
@@ -110,7 +104,7 @@ func (n *namespace) attach(l netlink.Link, ofTap cookie, hooks []uint32, r rule)
 			return fmt.Errorf("%w: %s has an ingress qdisc, which somebody else made and which has no egress hook; "+
 				"tap direction ingress, or let its owner use clsact instead", ErrUnsupported, name)
 		}
-		r.hook = hook
+		r.hook = hookAt(kinds[r.index], hook, present)
 		if r.priority, err = freePriority(present); err != nil {
 			return fmt.Errorf("on %s: %w", name, err)
 		}
@@ -120,6 +114,30 @@ func (n *namespace) attach(l netlink.Link, ofTap cookie, hooks []uint32, r rule)
 		present = append(present, installed{rule: r})
 	}
 	return nil
+}
+
+// allRules lists a device's rules at every hook that its qdisc has. An ingress
+// qdisc answers for both hooks with the same rules.
+func (n *namespace) allRules(index int, qdisc string) ([]installed, error) {
+	rules, err := n.rules(index, hookIngress)
+	if err != nil || qdisc != "clsact" {
+		return rules, err
+	}
+	egress, err := n.rules(index, hookEgress)
+	return append(rules, egress...), err
+}
+
+// hookAt is where a rule is to hang. Below an ingress qdisc any place is the
+// same one, but tc shows all its rules under the name that the last one came
+// with: so ours come with the name that theirs have.
+func hookAt(qdisc string, hook uint32, present []installed) uint32 {
+	switch {
+	case qdisc == "clsact":
+		return hook
+	case len(present) > 0:
+		return present[0].hook
+	}
+	return hookQdisc
 }
 
 // ownsClsact says whether one of podtap's rules tells that podtap made the clsact.
@@ -162,31 +180,32 @@ func (n *namespace) detach(wanted func(cookie) bool) error {
 	return nil
 }
 
-func (n *namespace) detachFrom(index int, kind string, wanted func(cookie) bool) error {
-	ours, kept := []installed(nil), 0
-	for _, hook := range []uint32{hookIngress, hookEgress} {
-		list, err := n.rules(index, hook)
-		if err != nil {
-			return err
-		}
-		for _, r := range list {
-			if r.marked && wanted(r.mirred.cookie) {
-				ours = append(ours, r)
-			} else {
-				kept++
-			}
-		}
-		if kind != "clsact" {
-			break
-		}
+func (n *namespace) detachFrom(index int, qdisc string, wanted func(cookie) bool) error {
+	rules, err := n.allRules(index, qdisc)
+	if err != nil {
+		return err
 	}
-	for _, r := range ours {
+	rules = slices.DeleteFunc(rules, func(r installed) bool { return !r.marked || !wanted(r.mirred.cookie) })
+	for _, r := range rules {
 		if err := n.deleteRule(r); err != nil {
 			return err
 		}
 	}
-	if kind == "clsact" && kept == 0 && ownsClsact(ours) {
-		return n.deleteClsact(index)
+	if ownsClsact(rules) {
+		return n.removeIfEmpty(index)
 	}
 	return nil
+}
+
+// removeIfEmpty removes a device's clsact if there is no rule on it.
+func (n *namespace) removeIfEmpty(index int) error {
+	kinds, err := n.hooks()
+	if err != nil || kinds[index] != "clsact" {
+		return err
+	}
+	rules, err := n.allRules(index, "clsact")
+	if err != nil || len(rules) > 0 {
+		return err
+	}
+	return n.deleteClsact(index)
 }

@@ -64,20 +64,6 @@ func (p *Pod) removeEmptyClsact(wanted func(mark) bool) error {
 	return nil
 }
 
-func (p *Pod) removeIfEmpty(index int) error {
-	kinds, err := p.hooks()
-	if err != nil || kinds[index] != "clsact" {
-		return err
-	}
-	for _, hook := range []uint32{hookIngress, hookEgress} {
-		rules, err := p.rules(index, hook)
-		if err != nil || len(rules) > 0 {
-			return err
-		}
-	}
-	return p.deleteClsact(index)
-}
-
 // deleteDevices deletes the devices of taps in one namespace. A veth takes its
 // peer along, wherever that is.
 func (n *namespace) deleteDevices(wanted func(mark) bool) error {
