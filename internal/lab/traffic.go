@@ -123,3 +123,11 @@ func Burst(t T, from, to *net.UDPConn, target string, count, size int) int {
 	}
 	return received
 }
+
+// Send sends one datagram.
+func Send(t T, from *net.UDPConn, to string, port int, payload []byte) {
+	t.Helper()
+	if _, err := from.WriteTo(payload, &net.UDPAddr{IP: net.ParseIP(to), Port: port}); err != nil {
+		t.Fatalf("send a datagram to %s port %d: %v", to, port, err)
+	}
+}

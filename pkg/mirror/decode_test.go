@@ -93,3 +93,28 @@ func compare(t *testing.T, sent, copied map[string]string) {
 		t.Errorf("of %d packets %d were not copied, %d copied differently; %d copies are of no packet", len(sent), missing, changed, extra)
 	}
 }
+
+// destinationPort is a UDP frame's, 0 of any other.
+func destinationPort(f lab.Frame) int {
+	if udp, ok := decode(f).Layer(layers.LayerTypeUDP).(*layers.UDP); ok {
+		return int(udp.DstPort)
+	}
+	return 0
+}
+
+// vxlans counts VXLAN packets among frames, on any port.
+func vxlans(frames []lab.Frame) (n int) {
+	for _, f := range frames {
+		if udp, ok := decode(f).Layer(layers.LayerTypeUDP).(*layers.UDP); ok && udp.SrcPort >= copySourcePortLow {
+			n++
+		}
+	}
+	return n
+}
+
+// isCopyOfCopy tells a copy whose inner frame is a copy itself.
+func isCopyOfCopy(f lab.Frame) bool {
+	udp, ok := decode(f).Layer(layers.LayerTypeUDP).(*layers.UDP)
+	return ok && udp.SrcPort >= copySourcePortLow && len(udp.Payload) > 8 &&
+		vxlans([]lab.Frame{{Data: udp.Payload[8:]}}) > 0
+}

@@ -22,12 +22,12 @@ const (
 // LockPod makes work on one pod's taps exclusive until unlock is called. It
 // waits for lockWait at most and then fails with ErrBusy.
 func LockPod(containerID string) (unlock func(), err error) {
-	return lock("pod-" + hash(32, containerID))
+	return lock("pod-"+hash(32, containerID), lockWait)
 }
 
 // withLock does something under the lock of what the node's pods share.
 func (n *Node) withLock(f func() error) error {
-	unlock, err := lock("node")
+	unlock, err := lock("node", lockWait)
 	if err != nil {
 		return err
 	}
@@ -38,12 +38,12 @@ func (n *Node) withLock(f func() error) error {
 // lock takes a lock file. The kernel frees it when its holder ends, however that
 // ends. The file is deleted on unlock; whoever got hold of a file that somebody
 // deleted meanwhile tries again with a new one.
-func lock(name string) (unlock func(), err error) {
+func lock(name string, wait time.Duration) (unlock func(), err error) {
 	if err := os.MkdirAll(lockDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of locks: %w", err)
 	}
 	path := filepath.Join(lockDir, name)
-	for deadline := time.Now().Add(lockWait); ; time.Sleep(lockRetry) {
+	for deadline := time.Now().Add(wait); ; time.Sleep(lockRetry) {
 		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
 		if err != nil {
 			return nil, fmt.Errorf("open a lock: %w", err)
@@ -60,7 +60,7 @@ func lock(name string) (unlock func(), err error) {
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("lock %s: %w: another podtap has held it for %v; try again", path, ErrBusy, lockWait)
+			return nil, fmt.Errorf("lock %s: %w: another podtap has held it for %v; try again", path, ErrBusy, wait)
 		}
 	}
 }

@@ -190,11 +190,31 @@ func (n *namespace) detachFrom(index int, qdisc string, wanted func(cookie) bool
 		if err := n.deleteRule(r); err != nil {
 			return err
 		}
+		if r.kind == "u32" {
+			if err := n.deleteTables(r); err != nil {
+				return err
+			}
+		}
 	}
 	if ownsClsact(rules) {
 		return n.removeIfEmpty(index)
 	}
 	return nil
+}
+
+// deleteTables deletes the hash tables that a u32 rule leaves at its priority, if
+// nobody else has a rule there.
+func (n *namespace) deleteTables(r installed) error {
+	rules, err := n.rules(r.index, r.hook)
+	if err != nil {
+		return err
+	}
+	const node = 0xfffff // the part of a handle that a table has not
+	if slices.ContainsFunc(rules, func(o installed) bool { return o.priority == r.priority && o.handle&node != 0 }) {
+		return nil
+	}
+	r.handle = 0 // the whole priority
+	return n.deleteRule(r)
 }
 
 // removeIfEmpty removes a device's clsact if there is no rule on it.

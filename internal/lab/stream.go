@@ -1,0 +1,47 @@
+package lab
+
+import (
+	"io"
+	"net"
+	"time"
+)
+
+// Stream sends size bytes over TCP from one namespace to an address of another,
+// which sends them back, and returns how many came back.
+func Stream(t T, from, to *Space, address string, size int) int {
+	t.Helper()
+	const limit = 20 * time.Second
+	var listener net.Listener
+	to.Do(func() error {
+		l, err := net.Listen("tcp", net.JoinHostPort(address, "7000"))
+		listener = l
+		return err
+	})
+	defer listener.Close()
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(limit))
+		_, _ = io.Copy(conn, conn)
+	}()
+	var conn net.Conn
+	from.Do(func() error {
+		c, err := net.DialTimeout("tcp", listener.Addr().String(), limit)
+		conn = c
+		return err
+	})
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(limit))
+	go func() {
+		_, _ = conn.Write(make([]byte, size))
+		_ = conn.(*net.TCPConn).CloseWrite()
+	}()
+	n, err := io.Copy(io.Discard, conn)
+	if err != nil {
+		t.Logf("stream: %v", err)
+	}
+	return int(n)
+}

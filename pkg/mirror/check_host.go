@@ -1,0 +1,93 @@
+package mirror
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/podtap/podtap/pkg/tap"
+)
+
+// checkHost checks the tap's end on the node, and its relay.
+func (p *Pod) checkHost(owner Owner, t tap.Tap) ([]string, error) {
+	marks, err := p.node.marks()
+	if err != nil {
+		return nil, err
+	}
+	var host netlink.Link
+	var at mark
+	for m, l := range marks {
+		if m.ownedBy(owner) && m.Device == t.Device {
+			host, at = l, m
+		}
+	}
+	if host == nil {
+		return []string{"its device on the node is missing"}, nil
+	}
+	problems, err := p.node.checkDevice(host, t)
+	if err != nil || t.VXLAN == nil {
+		if err == nil && t.Wire != nil {
+			more, err := p.node.checkWire(host, t.Wire.HostAddresses)
+			return append(problems, more...), err
+		}
+		return problems, err
+	}
+	relay, err := p.node.linkByName(at.Relay)
+	if err != nil {
+		return nil, err
+	}
+	if relay == nil {
+		return append(problems, fmt.Sprintf("the relay %s is missing on the node; nothing is sent to %s", at.Relay, t.VXLAN.Remote)), nil
+	}
+	if c := collectorOf(t.VXLAN); at.Relay != relayName(c) {
+		problems = append(problems, fmt.Sprintf("its copies go to the relay %s, which is not that to %s", at.Relay, t.VXLAN.Remote))
+	}
+	redirect, err := p.node.rules(host.Attrs().Index, hookIngress)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(redirect, func(r installed) bool {
+		return r.priority == redirectPriority && r.mirred != nil && r.mirred.redirect && r.mirred.to == relay.Attrs().Index
+	}) {
+		problems = append(problems, fmt.Sprintf("%s does not redirect to the relay %s", host.Attrs().Name, at.Relay))
+	}
+	more, err := p.node.relayProblems(relay, collectorOf(t.VXLAN))
+	return append(problems, more...), err
+}
+
+// relayProblems checks a relay by itself.
+func (n *Node) relayProblems(relay netlink.Link, c collector) ([]string, error) {
+	var problems []string
+	name := relay.Attrs().Name
+	if relay.Attrs().Flags&net.FlagUp == 0 {
+		problems = append(problems, fmt.Sprintf("the relay %s is down", name))
+	}
+	more, err := n.silenceProblems(relay)
+	if err != nil {
+		return nil, err
+	}
+	problems = append(problems, more...)
+	more, err = n.destinationProblems(relay, c)
+	return append(problems, more...), err
+}
+
+// destinationProblems checks where a VXLAN device sends to.
+func (n *namespace) destinationProblems(l netlink.Link, c collector) ([]string, error) {
+	list, err := n.destinations(l.Attrs().Index)
+	if err != nil {
+		return nil, err
+	}
+	c.TTL = 0
+	if len(list) == 1 && list[0] == c {
+		return nil, nil
+	}
+	var now []string
+	for _, d := range list {
+		now = append(now, fmt.Sprintf("%s port %d VNI %d", d.Remote, d.Port, d.VNI))
+	}
+	return []string{fmt.Sprintf("%s sends to [%s] instead of %s port %d VNI %d",
+		l.Attrs().Name, strings.Join(now, ", "), c.Remote, c.Port, c.VNI)}, nil
+}

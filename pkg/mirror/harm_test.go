@@ -1,0 +1,200 @@
+package mirror
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/podtap/podtap/internal/lab"
+	"github.com/podtap/podtap/pkg/tap"
+)
+
+// exchange sends datagrams of a size both ways between pod and peer and fails
+// where one is lost.
+func (s *scene) exchange(t *testing.T, when string, size int) {
+	t.Helper()
+	const count = 500
+	inPod, atPeer := s.pod.UDP("[::]:5000"), s.peer.UDP("[::]:5000")
+	defer inPod.Close()
+	defer atPeer.Close()
+	for _, to := range []string{s.peer.IPv4, s.peer.IPv6} {
+		if n := lab.Burst(t, inPod, atPeer, fmt.Sprintf("[%s]:5000", mapped(to)), count, size); n != count {
+			t.Errorf("%s: %d of %d datagrams arrived at %s", when, n, count, to)
+		}
+	}
+	for _, to := range []string{s.pod.IPv4, s.pod.IPv6} {
+		if n := lab.Burst(t, atPeer, inPod, fmt.Sprintf("[%s]:5000", mapped(to)), count, size); n != count {
+			t.Errorf("%s: %d of %d datagrams arrived at %s", when, n, count, to)
+		}
+	}
+}
+
+func TestNoFailureOfTheMirrorCostsThePodAPacket(t *testing.T) {
+	// What goes wrong, with which tap, and what Check says of it.
+	for name, c := range map[string]struct {
+		tap    string
+		breaks func(s *scene, made Made)
+		says   string
+	}{
+		"the collector is unreachable":           {`vxlan: {vni: 1, remote: 198.18.0.99}`, func(*scene, Made) {}, ""},
+		"the node has no route to the collector": {`vxlan: {vni: 1, remote: 203.0.113.9}`, func(*scene, Made) {}, ""},
+		"the node's end is down": {`vxlan: {vni: 1, remote: COLLECTOR4}`, func(s *scene, made Made) {
+			s.down(s.node.Space, made.Host.Name)
+		}, "is down"},
+		"the pod's end is down": {`veth: {}`, func(s *scene, _ Made) { s.down(s.pod.Space, "mirror") }, "the device mirror is down"},
+		"the relay is down": {`vxlan: {vni: 1, remote: COLLECTOR4}`, func(s *scene, _ Made) {
+			s.down(s.node.Space, s.relay())
+		}, "the relay podtap"},
+		"the relay is deleted": {`vxlan: {vni: 1, remote: COLLECTOR4}`, func(s *scene, _ Made) { s.del(s.node.Space, s.relay()) }, "is missing on the node; nothing is sent to 198.18.0."},
+		"the relay sends elsewhere too": {`vxlan: {vni: 1, remote: COLLECTOR4}`, func(s *scene, _ Made) {
+			s.node.Run("bridge", "fdb", "append", "00:00:00:00:00:00", "dev", s.relay(), "dst", "198.18.0.77", "vni", "5", "self", "permanent")
+		}, "instead of 198.18.0."},
+		"the VXLAN device in the pod is deleted": {`vxlan: {vni: 1, remote: COLLECTOR4, placement: pod, oversize: fragment}`, func(s *scene, _ Made) { s.del(s.pod.Space, "mirror") }, "its device is missing in the pod"},
+		"the veth is deleted":                    {`veth: {}`, func(s *scene, made Made) { s.del(s.node.Space, made.Host.Name) }, "its device is missing in the pod"},
+		"the pod's own clsact is deleted":        {`veth: {}`, func(s *scene, _ Made) { s.pod.Run("tc", "qdisc", "del", "dev", "eth0", "clsact") }, "ingress of eth0: its rule is missing; nothing is copied"},
+		"the seal is taken off": {`veth: {}`, func(s *scene, made Made) {
+			s.node.Run("tc", "qdisc", "del", "dev", made.Host.Name, "clsact")
+		}, "is not sealed"},
+		"the redirect is taken off": {`vxlan: {vni: 1, remote: COLLECTOR4}`, func(s *scene, made Made) {
+			s.node.Run("tc", "filter", "del", "dev", made.Host.Name, "ingress", "prio", "1")
+		}, "does not redirect to the relay"},
+		"the mirror's MTU is lowered": {`veth: {}`, func(s *scene, made Made) {
+			s.node.Run("ip", "link", "set", made.Host.Name, "mtu", "1000")
+		}, "has MTU 1000 instead of 65535"},
+		"ARP is switched on": {`veth: {}`, func(s *scene, made Made) { s.node.Run("ip", "link", "set", made.Host.Name, "arp", "on") }, "answers ARP"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			needsTC(t)
+			s := newScene(t, 1450, 1500)
+			_, p := open(t, s.node, s.pod)
+			want := s.want(t, c.tap, "direction: both")
+			made := add(t, p, ownerOf("c1"), want)
+			healthy(t, p, ownerOf("c1"), want)
+			s.exchange(t, "before", 300)
+			c.breaks(s, made)
+			s.exchange(t, "after", 1300)
+			s.expectCheck(t, p, want, c.says)
+			remove(t, p, ownerOf("c1"))
+			s.exchange(t, "after Remove", 300)
+		})
+	}
+}
+
+// expectCheck wants Check to say one thing, or nothing.
+func (s *scene) expectCheck(t *testing.T, p *Pod, want tap.Tap, says string) {
+	t.Helper()
+	problems, err := p.Check(ownerOf("c1"), []tap.Tap{want})
+	switch text := strings.Join(problems, "; "); {
+	case err != nil:
+		t.Errorf("Check: %v", err)
+	case says == "" && text != "":
+		t.Errorf("Check says %q of a healthy tap", text)
+	case !strings.Contains(text, says):
+		t.Errorf("Check says %q; want %q", text, says)
+	}
+}
+
+func (s *scene) down(at *lab.Space, device string) {
+	at.Run("ip", "link", "set", device, "down")
+}
+
+func (s *scene) del(at *lab.Space, device string) {
+	at.Run("ip", "link", "del", device)
+}
+
+// relay is the name of the node's only relay.
+func (s *scene) relay() string {
+	links, _ := s.node.Netlink.LinkList()
+	for _, l := range links {
+		if _, ok := relayMark(l); ok {
+			return l.Attrs().Name
+		}
+	}
+	return "no relay"
+}
+
+func TestRaisingThePodsMTULaterLosesNeitherPacketsNorCopies(t *testing.T) {
+	s := newScene(t, 1500, 9200)
+	_, p := open(t, s.node, s.pod)
+	for _, v := range variants {
+		t.Run(v.name, func(t *testing.T) {
+			needsTC(t)
+			s.mtu(1500)
+			want := s.want(t, v.text, "direction: both")
+			capture := s.watch(add(t, p, ownerOf("c1"), want), want)
+			defer capture.Stop()
+			s.mtu(9000)
+			s.exchange(t, "with MTU 9000", 8900)
+			if n := len(datagrams(capture.Settle(2000))); n != 2000 {
+				t.Errorf("%d of 2000 large datagrams were copied", n)
+			}
+			remove(t, p, ownerOf("c1"))
+		})
+	}
+}
+
+// mtu sets that of the pods' cables and bridges.
+func (s *scene) mtu(n int) {
+	for _, h := range []*lab.Host{s.node, s.other} {
+		h.Run("ip", "link", "set", "pod1", "mtu", fmt.Sprint(n))
+		h.Run("ip", "link", "set", "cni0", "mtu", fmt.Sprint(n))
+	}
+	s.pod.Run("ip", "link", "set", "eth0", "mtu", fmt.Sprint(n))
+	s.peer.Run("ip", "link", "set", "eth0", "mtu", fmt.Sprint(n))
+}
+
+// A copy that does not fit must not teach the pod, or the node, a smaller path.
+func TestNoDefaultConfigurationChangesAPathMTU(t *testing.T) {
+	for _, v := range variants {
+		for _, podMTU := range []int{1430, 1450, 1500} {
+			t.Run(fmt.Sprintf("%s/%d", v.name, podMTU), func(t *testing.T) {
+				s := newScene(t, podMTU, 1500)
+				_, p := open(t, s.node, s.pod)
+				want := s.want(t, strings.ReplaceAll(v.text, ", oversize: fragment", ""), "direction: both")
+				if _, err := p.Add(ownerOf("c1"), want, ""); err != nil {
+					// In the pod, what does not fit is refused by default.
+					if want.VXLAN == nil || want.VXLAN.Placement != tap.PlacementPod || podMTU+overhead(want.VXLAN) <= 1500 {
+						t.Fatal(err)
+					}
+					return
+				}
+				s.exchange(t, "full-size datagrams", podMTU-48)
+				s.exchangeTCP(t)
+				for _, to := range []struct {
+					from *lab.Space
+					ip   string
+				}{
+					{s.pod.Space, s.peer.IPv4}, {s.pod.Space, s.peer.IPv6}, {s.node.Space, s.collector.IPv4()}, {s.node.Space, s.collector.IPv6()},
+					{s.node.Space, s.pod.IPv4}, {s.node.Space, s.pod.IPv6}, {s.node.Space, s.peer.IPv6}, {s.peer.Space, s.pod.IPv6}, {s.peer.Space, s.pod.IPv4},
+				} {
+					if mtu := learnedMTU(t, to.from, to.ip); mtu != 0 {
+						t.Errorf("%s has learned a path MTU of %d to %s", to.from.Name, mtu, to.ip)
+					}
+				}
+			})
+		}
+	}
+}
+
+// learnedMTU is what a route's cache entry says, 0 where it says nothing.
+func learnedMTU(t *testing.T, from *lab.Space, to string) int {
+	t.Helper()
+	routes, err := from.Netlink.RouteGetWithOptions(net.ParseIP(to), &netlink.RouteGetOptions{})
+	if err != nil || len(routes) == 0 {
+		t.Fatalf("route from %s to %s: %v", from.Name, to, err)
+	}
+	return routes[0].MTU
+}
+
+// exchangeTCP sends a megabyte each way, in the super-packets that TCP makes.
+func (s *scene) exchangeTCP(t *testing.T) {
+	t.Helper()
+	for _, to := range []string{s.peer.IPv4, s.peer.IPv6} {
+		if n := lab.Stream(t, s.pod.Space, s.peer.Space, to, 1<<20); n != 1<<20 {
+			t.Errorf("%d of %d bytes came back from %s", n, 1<<20, to)
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package mirror
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestALockIsHeldByOneAtATimeAndLeavesNoFile(t *testing.T) {
+	var wait sync.WaitGroup
+	inside, most := 0, 0
+	for range 50 {
+		wait.Go(func() {
+			unlock, err := LockPod("c1")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			inside++
+			most = max(most, inside)
+			time.Sleep(time.Millisecond)
+			inside--
+			unlock()
+		})
+	}
+	wait.Wait()
+	if most != 1 {
+		t.Errorf("%d held the lock at once", most)
+	}
+	if entries, err := os.ReadDir(lockDir); err != nil || len(entries) > 0 {
+		t.Errorf("left: %v (%v)", entries, err)
+	}
+}
+
+func TestWhoeverWaitsTooLongForALockIsToldWhichItIs(t *testing.T) {
+	unlock, err := LockPod("c1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	_, err = lock("pod-"+hash(32, "c1"), 50*time.Millisecond)
+	if !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), lockDir+"/pod-") {
+		t.Errorf("a held lock: %v", err)
+	}
+	other, err := LockPod("c2")
+	if err != nil {
+		t.Fatalf("another pod's lock: %v", err)
+	}
+	other()
+}

@@ -1,0 +1,104 @@
+package mirror
+
+import (
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/podtap/podtap/pkg/tap"
+)
+
+// prepare finds out, before anything is made, whether the tap can be.
+func (b *builder) prepare() error {
+	var err error
+	if b.tapped, err = b.findTapped(); err != nil {
+		return err
+	}
+	if b.tap.VXLAN == nil || b.tap.VXLAN.Placement == tap.PlacementNode {
+		b.host = b.tap.HostInterface()
+		if b.host == "" {
+			b.host = hostName(b.mark.Owner.shortened(), b.tap.Device)
+		}
+	}
+	if err := b.clearRemains(); err != nil {
+		return err
+	}
+	if err := b.namesFree(); err != nil {
+		return err
+	}
+	if b.tap.VXLAN != nil {
+		return b.checkPath()
+	}
+	if b.tap.Wire != nil {
+		return b.checkRoutes()
+	}
+	return nil
+}
+
+// findTapped returns the pod's interface, if it is one that tc can tap.
+func (b *builder) findTapped() (netlink.Link, error) {
+	name := b.tap.Interface
+	l, err := b.pod.linkByName(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case l == nil:
+		return nil, fmt.Errorf("interface: the pod has %w as %s; it has %s", ErrNoInterface, name, b.interfaces())
+	case l.Attrs().EncapType != "ether":
+		return nil, fmt.Errorf("interface: %s is %w: it is of type %s, and only Ethernet can be tapped", name, ErrUnsupported, l.Attrs().EncapType)
+	}
+	if _, ours := linkMark(l); ours && b.tap.Wire == nil {
+		return nil, fmt.Errorf("interface: %s is %w: it is a tap's device itself", name, ErrUnsupported)
+	}
+	return l, nil
+}
+
+// interfaces names the pod's interfaces, for a message.
+func (b *builder) interfaces() string {
+	links, err := b.pod.links()
+	if err != nil || len(links) == 0 {
+		return "none"
+	}
+	out := ""
+	for i, l := range links {
+		if i == 10 {
+			return out + ", …"
+		}
+		if i > 0 {
+			out += ", "
+		}
+		out += l.Attrs().Name
+	}
+	return out
+}
+
+// clearRemains takes away what an attempt of the same owner for the same device
+// left behind, finished or not.
+func (b *builder) clearRemains() error {
+	l, err := b.pod.linkByName(b.tap.Device)
+	if err != nil || l == nil {
+		return err
+	}
+	if m, ours := linkMark(l); !ours || !m.ownedBy(b.mark.Owner) {
+		return nil
+	}
+	return b.remove()
+}
+
+// namesFree makes sure that the tap's devices can have their names.
+func (b *builder) namesFree() error {
+	if l, err := b.pod.linkByName(b.tap.Device); err != nil {
+		return err
+	} else if l != nil {
+		return fmt.Errorf("device: the name %s is %w by another interface of the pod; choose another", b.tap.Device, ErrConflict)
+	}
+	if b.host == "" {
+		return nil
+	}
+	if l, err := b.node.linkByName(b.host); err != nil {
+		return err
+	} else if l != nil {
+		return fmt.Errorf("%s.hostInterface: the name %s is %w by another interface of the node; choose another", b.tap.Sink(), b.host, ErrConflict)
+	}
+	return nil
+}
