@@ -7,6 +7,7 @@ package agent
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,6 +26,10 @@ const (
 	// maxLine bounds a line in bytes; Kubernetes allows 256 KiB of annotations,
 	// which JSON may escape to a few times that.
 	maxLine = 2 << 20
+	// answerTimeout is what the agent has for an answer, so that a late one can
+	// still be told as that.
+	answerTimeout = Timeout - 200*time.Millisecond
+	acceptRetry   = 50 * time.Millisecond
 )
 
 // Request asks for the annotations of one pod. ContainerID and UID are those of
@@ -53,17 +58,16 @@ func Annotations(ctx context.Context, socket string, q Request) (map[string]stri
 		return nil, fmt.Errorf("ask the node agent: %w", err)
 	}
 	defer conn.Close()
-	deadline, _ := ctx.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil {
-		return nil, fmt.Errorf("ask the node agent: %w", err)
-	}
+	// A deadline in the past ends whatever waits for the connection.
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
 	q.Version = Version
 	if err := json.NewEncoder(conn).Encode(q); err != nil {
 		return nil, fmt.Errorf("ask the node agent: %w", err)
 	}
 	var r Response
 	if err := readLine(conn, &r); err != nil {
-		return nil, fmt.Errorf("answer of the node agent: %w", err)
+		return nil, fmt.Errorf("answer of the node agent: %w", cmp.Or(ctx.Err(), err))
 	}
 	switch {
 	case r.Error != "":
@@ -76,7 +80,10 @@ func Annotations(ctx context.Context, socket string, q Request) (map[string]stri
 
 func readLine(r io.Reader, into any) error {
 	line, err := bufio.NewReader(io.LimitReader(r, maxLine)).ReadBytes('\n')
-	if errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF) && len(line) < maxLine:
+		return errors.New("the connection ended before the line did")
+	case errors.Is(err, io.EOF):
 		return fmt.Errorf("no complete line within %d bytes", maxLine)
 	}
 	if err != nil {
@@ -86,7 +93,7 @@ func readLine(r io.Reader, into any) error {
 }
 
 // Serve answers questions from a listener until it is closed. Each question has
-// the protocol's Timeout; answer gets a context that ends with it.
+// the protocol's Timeout; answer gets a context that ends a little before.
 func Serve(l net.Listener, answer func(context.Context, Request) (map[string]string, error)) error {
 	for {
 		conn, err := l.Accept()
@@ -94,7 +101,9 @@ func Serve(l net.Listener, answer func(context.Context, Request) (map[string]str
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("accept a question: %w", err)
+			// Out of descriptors, say: that passes, and giving up would not help.
+			time.Sleep(acceptRetry)
+			continue
 		}
 		go serveOne(conn, answer)
 	}
@@ -102,12 +111,11 @@ func Serve(l net.Listener, answer func(context.Context, Request) (map[string]str
 
 func serveOne(conn net.Conn, answer func(context.Context, Request) (map[string]string, error)) {
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
-	defer cancel()
-	deadline, _ := ctx.Deadline()
-	if conn.SetDeadline(deadline) != nil {
+	if conn.SetDeadline(time.Now().Add(Timeout)) != nil {
 		return
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+	defer cancel()
 	var q Request
 	r := Response{Version: Version}
 	err := readLine(conn, &q)

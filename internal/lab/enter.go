@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"github.com/containernetworking/plugins/pkg/ns"
@@ -27,11 +28,22 @@ type T interface {
 	TempDir() string
 }
 
-// inside is set in the environment of the program once it runs in the lab.
-const inside = "PODTAP_LAB"
+// outside is the environment variable that tells the program in the lab which
+// namespaces it came from.
+const outside = "PODTAP_LAB_OUTSIDE"
 
 // Inside says whether the program runs in the lab.
-func Inside() bool { return os.Getenv(inside) != "" }
+func Inside() bool { return os.Getenv(outside) != "" }
+
+// namespaces names the network and the mount namespace of this process.
+func namespaces() (string, error) {
+	network, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		return "", err
+	}
+	mounts, err := os.Readlink("/proc/self/ns/mnt")
+	return network + " " + mounts, err
+}
 
 // Enter runs the program again, with the same arguments and the environment given
 // on top of its own, in a network and a mount namespace of its own; for an
@@ -44,9 +56,13 @@ func Enter(environment ...string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	here, err := namespaces()
+	if err != nil {
+		return 0, err
+	}
 	c := exec.Command(program, os.Args[1:]...)
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
-	c.Env = append(append(os.Environ(), environment...), inside+"=1")
+	c.Env = append(append(os.Environ(), environment...), outside+"="+here)
 	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	if os.Getuid() != 0 {
 		c.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
@@ -65,8 +81,17 @@ func Enter(environment ...string) (int, error) {
 }
 
 // Prepare makes the entered namespaces fit for use: a /run of their own, where
-// network namespaces get their names and podtap its locks.
+// network namespaces get their names and podtap its locks. It refuses to touch
+// the namespaces that Enter was called in, whatever the environment says.
 func Prepare() error {
+	here, err := namespaces()
+	if err != nil {
+		return err
+	}
+	from, now := strings.Fields(os.Getenv(outside)), strings.Fields(here)
+	if len(from) != 2 || from[0] == now[0] || from[1] == now[1] {
+		return fmt.Errorf("not in namespaces of its own: %s is %q; unset it", outside, os.Getenv(outside))
+	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}

@@ -136,8 +136,7 @@ type Host struct {
 func (h *Host) IPv4() string { return fmt.Sprintf("198.18.0.%d", h.number) }
 func (h *Host) IPv6() string { return fmt.Sprintf("fd00:18::%d", h.number) }
 
-// Host adds a machine to the underlay, with an interface eth0 and a bridge cni0
-// for pods.
+// Host adds a machine to the underlay, with an interface eth0.
 func (n *Network) Host(name string) *Host {
 	n.t.Helper()
 	n.hosts++
@@ -164,7 +163,8 @@ type Pod struct {
 	Host       *Host
 }
 
-// Pod adds a pod with an interface eth0 of an MTU on the host's bridge.
+// Pod adds a pod with an interface eth0 of an MTU on the host's bridge cni0, which
+// the first pod brings.
 func (h *Host) Pod(name string, mtu int) *Pod {
 	h.t.Helper()
 	if h.pods == 0 {

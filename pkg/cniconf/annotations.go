@@ -1,8 +1,8 @@
 package cniconf
 
 import (
+	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -62,11 +62,11 @@ func ParseArgs(args string) Pod {
 		key, value, _ := strings.Cut(pair, "=")
 		switch key {
 		case "K8S_POD_NAMESPACE":
-			p.Namespace = value
+			p.Namespace = cmp.Or(p.Namespace, value)
 		case "K8S_POD_NAME":
-			p.Name = value
+			p.Name = cmp.Or(p.Name, value)
 		case "K8S_POD_UID":
-			p.UID = value
+			p.UID = cmp.Or(p.UID, value)
 		}
 	}
 	return p
@@ -80,18 +80,23 @@ type Attachment struct {
 
 // ParseGC reads the network's name and its valid attachments.
 func ParseGC(stdin []byte) (network string, valid []Attachment, err error) {
-	var doc struct {
-		Name  string        `json:"name"`
-		Valid *[]Attachment `json:"cni.dev/valid-attachments"`
-	}
+	var doc map[string]json.RawMessage
 	if err := json.Unmarshal(stdin, &doc); err != nil {
 		return "", nil, fmt.Errorf("network configuration: %w", err)
 	}
-	if doc.Valid == nil {
+	const key = "cni.dev/valid-attachments"
+	list, present := doc[key]
+	if !present {
 		// Nothing said is not the same as nothing valid.
-		return "", nil, errors.New(`GC needs the list "cni.dev/valid-attachments"`)
+		return "", nil, fmt.Errorf("GC needs the list %q", key)
 	}
-	return doc.Name, *doc.Valid, nil
+	if err := json.Unmarshal(list, &valid); err != nil {
+		return "", nil, fmt.Errorf("network configuration: %s: %w", key, err)
+	}
+	if network, err = ParseName(stdin); err != nil {
+		return "", nil, err
+	}
+	return network, valid, nil
 }
 
 // ParseName reads as little of the configuration as DEL needs.

@@ -136,13 +136,14 @@ func parseLog(text json.RawMessage) (Log, error) {
 	if l.Level == "" {
 		l.Level = "info"
 	}
+	var level, file error
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, l.Level) {
-		return l, fmt.Errorf("log.level: %s is not allowed; it must be one of debug, info, warn, error", tap.Quote(l.Level))
+		level = fmt.Errorf("log.level: %s is not allowed; it must be one of debug, info, warn, error", tap.Quote(l.Level))
 	}
 	if l.File != "" && !filepath.IsAbs(l.File) {
-		return l, fmt.Errorf("log.file: %s is not allowed; it must be an absolute path", tap.Quote(l.File))
+		file = fmt.Errorf("log.file: %s is not allowed; it must be an absolute path", tap.Quote(l.File))
 	}
-	return l, nil
+	return l, errors.Join(level, file)
 }
 
 // NetworkTaps are the taps of the network configuration itself.
@@ -164,10 +165,10 @@ func (c *Config) AttachmentTap(ifName string) (t tap.Tap, changed bool, err erro
 		tree = list[0]
 	}
 	changed = len(c.args) > 0
-	code := uint(types.ErrInvalidNetworkConfig)
+	code, of := uint(types.ErrInvalidNetworkConfig), "taps of the network configuration"
 	if fields, ok := tree.(map[string]any); ok && changed {
 		tree = overlay(fields, c.args)
-		code = CodeAnnotation
+		code, of = CodeAnnotation, "taps of the network configuration with the attachment's cni-args"
 	}
 	taps, err := tap.FromTree(tree)
 	if err == nil && len(taps) != 1 {
@@ -177,7 +178,7 @@ func (c *Config) AttachmentTap(ifName string) (t tap.Tap, changed bool, err erro
 		err = fmt.Errorf("device: %q is not allowed; the device of an attachment is its interface, %q", taps[0].Device, ifName)
 	}
 	if err != nil {
-		return tap.Tap{}, changed, Error(code, fmt.Errorf("taps of the network configuration: %w", err))
+		return tap.Tap{}, changed, Error(code, fmt.Errorf("%s: %w", of, err))
 	}
 	taps[0].Device = ifName
 	if taps[0].Interface == "" {
@@ -206,7 +207,7 @@ func overlay(base, over map[string]any) map[string]any {
 // Error makes an error with CNI's code and a message that fits into an event.
 func Error(code uint, err error) *types.Error {
 	const most = 1900 // bytes
-	message := strings.ReplaceAll(err.Error(), "\n", "; ")
+	message := strings.ToValidUTF8(strings.ReplaceAll(err.Error(), "\n", "; "), "")
 	if len(message) > most {
 		message = strings.ToValidUTF8(message[:most], "") + "…"
 	}

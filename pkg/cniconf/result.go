@@ -3,9 +3,11 @@ package cniconf
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -31,7 +33,7 @@ func (c *Config) WriteResult(w io.Writer, devices []HostDevice) error {
 	if err := json.Unmarshal(c.PrevResult, &head); err != nil {
 		return Error(types.ErrDecodingFailure, fmt.Errorf("prevResult: %w", err))
 	}
-	if len(devices) == 0 && head.CNIVersion == c.CNIVersion {
+	if len(devices) == 0 && (head.CNIVersion == c.CNIVersion || head.CNIVersion == "") {
 		_, err := io.Copy(w, bytes.NewReader(c.PrevResult))
 		return err
 	}
@@ -55,6 +57,12 @@ func (c *Config) WriteAttachment(w io.Writer, device HostDevice, netns string) e
 }
 
 func (c *Config) write(w io.Writer, result *current.Result) error {
+	if newer, err := version.GreaterThanOrEqualTo(c.CNIVersion, "1.1.0"); err == nil && !newer {
+		// The library writes 1.0.0 with fields that only 1.1.0 has.
+		for _, i := range result.Interfaces {
+			i.Mtu, i.SocketPath, i.PciID = 0, "", ""
+		}
+	}
 	out, err := result.GetAsVersion(c.CNIVersion)
 	if err != nil {
 		return Error(types.ErrIncompatibleCNIVersion, fmt.Errorf("result in version %s: %w", c.CNIVersion, err))
@@ -63,7 +71,24 @@ func (c *Config) write(w io.Writer, result *current.Result) error {
 }
 
 func (c *Config) result() (*current.Result, error) {
-	parsed, err := version.NewResult(c.CNIVersion, c.PrevResult)
+	var head struct {
+		CNIVersion string             `json:"cniVersion"`
+		Interfaces []*json.RawMessage `json:"interfaces"`
+		IPs        []*json.RawMessage `json:"ips"`
+		Routes     []*json.RawMessage `json:"routes"`
+	}
+	if err := json.Unmarshal(c.PrevResult, &head); err != nil {
+		return nil, Error(types.ErrDecodingFailure, fmt.Errorf("prevResult: %w", err))
+	}
+	for _, list := range [][]*json.RawMessage{head.Interfaces, head.IPs, head.Routes} {
+		if slices.Contains(list, nil) { // the library would trip over it
+			return nil, Error(types.ErrDecodingFailure, errors.New("prevResult: null among its interfaces, ips or routes"))
+		}
+	}
+	if head.CNIVersion == "" {
+		head.CNIVersion = c.CNIVersion
+	}
+	parsed, err := version.NewResult(head.CNIVersion, c.PrevResult)
 	if err != nil {
 		return nil, Error(types.ErrDecodingFailure, fmt.Errorf("prevResult: %w", err))
 	}

@@ -56,8 +56,8 @@ func Closed() Policy {
 
 // written is a policy as an administrator writes it.
 type written struct {
-	MaxTaps *int           `json:"maxTaps"`
-	Rules   *[]writtenRule `json:"rules"`
+	MaxTaps *int               `json:"maxTaps"`
+	Rules   *[]json.RawMessage `json:"rules"`
 }
 
 type writtenRule struct {
@@ -77,12 +77,9 @@ func Parse(text []byte) (Policy, error) {
 	if len(text) == 0 || string(text) == "null" {
 		return p, nil
 	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
 	var w written
-	if err := d.Decode(&w); err != nil {
-		return Policy{}, fmt.Errorf("policy: %s; known are maxTaps and rules, and in a rule namespaces, sinks, destinations, "+
-			"ports, vnis, placements (lists of strings) and hostNames (true or false)", strings.TrimPrefix(err.Error(), "json: "))
+	if err := strict(text, &w); err != nil {
+		return Policy{}, fmt.Errorf("policy: %w; known are maxTaps, a number, and rules, a list", err)
 	}
 	var mistakes []error
 	if w.MaxTaps != nil {
@@ -93,8 +90,15 @@ func Parse(text []byte) (Policy, error) {
 	}
 	if w.Rules != nil {
 		p.Rules = nil
-		for i, r := range *w.Rules {
-			rule, errs := r.rule(fmt.Sprintf("policy.rules[%d]", i))
+		for i, text := range *w.Rules {
+			at := fmt.Sprintf("policy.rules[%d]", i)
+			var r writtenRule
+			if err := strict(text, &r); err != nil {
+				mistakes = append(mistakes, fmt.Errorf("%s: %w; known are namespaces, sinks, destinations, ports, vnis, placements, "+
+					"all lists of strings, and hostNames, true or false", at, err))
+				continue
+			}
+			rule, errs := r.rule(at)
 			p.Rules = append(p.Rules, rule)
 			mistakes = append(mistakes, errs...)
 		}
@@ -103,6 +107,25 @@ func Parse(text []byte) (Policy, error) {
 		return Policy{}, errors.Join(mistakes...)
 	}
 	return p, nil
+}
+
+// strict decodes one JSON value without unknown fields.
+func strict(text []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	err := d.Decode(into)
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case err == nil && d.More():
+		return errors.New("something follows the object")
+	case err == nil:
+		return nil
+	case errors.As(err, &wrong) && wrong.Field != "":
+		return fmt.Errorf("%s cannot be a %s", wrong.Field, wrong.Value)
+	case errors.As(err, &wrong):
+		return fmt.Errorf("it cannot be a %s", wrong.Value)
+	}
+	return errors.New(strings.TrimPrefix(err.Error(), "json: "))
 }
 
 // rule turns what was written into a Rule, with every mistake.

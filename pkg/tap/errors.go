@@ -36,16 +36,18 @@ func (e FieldError) Error() string {
 // Errors are all mistakes found in a text, in its order.
 type Errors []FieldError
 
-// Error lists the mistakes, as many as fit into a message.
+// Error lists the mistakes, as many as fit into a message, the first at any rate.
 func (e Errors) Error() string {
 	var b strings.Builder
 	for i, mistake := range e {
 		text := mistake.Error()
-		if b.Len()+len(text) > maxMessage {
+		switch {
+		case i == 0 && len(text) > maxMessage:
+			text = strings.ToValidUTF8(text[:maxMessage], "") + "…"
+		case i > 0 && b.Len()+len(text) > maxMessage:
 			fmt.Fprintf(&b, "; and %d more mistakes", len(e)-i)
-			break
-		}
-		if i > 0 {
+			return b.String()
+		case i > 0:
 			b.WriteString("; ")
 		}
 		b.WriteString(text)
@@ -57,7 +59,9 @@ func (e Errors) Error() string {
 // it is long.
 func Quote(v any) string {
 	text, isString := v.(string)
-	if !isString {
+	if l, ok := v.(literal); ok {
+		text = cut(string(l))
+	} else if !isString {
 		text = describe(v)
 	}
 	const most = 48

@@ -23,7 +23,7 @@ func (o *object) deviceName(field string) string {
 func (o *object) interfaceName(field string) string {
 	const allowed = "the name of an interface of the pod, such as eth0"
 	name := o.text(field, allowed)
-	if name != "" && utils.ValidateInterfaceName(name) != nil {
+	if name != "" && !validName(name) {
 		o.bad(field, name, allowed)
 		return ""
 	}
@@ -38,7 +38,13 @@ func ValidDeviceName(name string) bool {
 	case "lo", "all", "default":
 		return false
 	}
-	odd := func(r rune) bool { return r == '%' || !unicode.IsPrint(r) }
+	return validName(name) && !strings.Contains(name, "%")
+}
+
+// validName says whether an interface can have a name. The kernel would end it at
+// a NUL, and people could not tell one with control characters.
+func validName(name string) bool {
+	odd := func(r rune) bool { return !unicode.IsPrint(r) }
 	return utils.ValidateInterfaceName(name) == nil && !strings.ContainsFunc(name, odd)
 }
 

@@ -103,8 +103,8 @@ func (o *object) prefixes(name string) []netip.Prefix {
 		case err != nil:
 			o.bad(fmt.Sprintf("%s[%d]", name, i), item, "an address with its prefix length, such as 198.18.0.2/24")
 		case p.Addr().Is4In6() || p.Bits() == 0 || !p.Addr().IsGlobalUnicast():
-			o.bad(fmt.Sprintf("%s[%d]", name, i), s, "a unicast address with a prefix length above 0")
-		case slices.Contains(out, p):
+			o.bad(fmt.Sprintf("%s[%d]", name, i), s, "a unicast address, not a link-local one, with a prefix length above 0")
+		case slices.ContainsFunc(out, func(q netip.Prefix) bool { return q.Addr() == p.Addr() }):
 			o.bad(fmt.Sprintf("%s[%d]", name, i), s, "given once")
 		default:
 			out = append(out, p)
@@ -114,7 +114,7 @@ func (o *object) prefixes(name string) []netip.Prefix {
 }
 
 // child returns an object within the object; nothing at all (`veth:` in YAML)
-// counts as an empty one.
+// counts as an empty one. It is nil where the field is there but is no object.
 func (o *object) child(name string) (*object, bool) {
 	v, present := o.take(name)
 	if !present {
@@ -123,6 +123,7 @@ func (o *object) child(name string) (*object, bool) {
 	fields, ok := v.(map[string]any)
 	if !ok && v != nil {
 		o.bad(name, v, "an object")
+		return nil, true
 	}
 	return &object{fields: fields, path: o.path + name + ".", mistake: o.mistake}, true
 }

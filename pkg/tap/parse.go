@@ -1,16 +1,10 @@
 package tap
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"slices"
 	"strings"
-	"unicode"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // Parse reads one tap or a list of taps, as YAML or JSON. It reports every
@@ -52,39 +46,6 @@ func tooMany(n int) Errors {
 	return Errors{{Problem: fmt.Sprintf("%d taps are too many; a pod may have at most %d", n, MaxTaps)}}
 }
 
-// decode reads exactly one YAML document; JSON is YAML.
-func decode(text []byte) (any, error) {
-	if len(text) > MaxBytes {
-		return nil, Errors{{Problem: fmt.Sprintf("the text has %d bytes; at most %d are read", len(text), MaxBytes)}}
-	}
-	d := yaml.NewDecoder(bytes.NewReader(text))
-	var tree, second any
-	if err := d.Decode(&tree); errors.Is(err, io.EOF) {
-		return nil, nil
-	} else if err != nil {
-		return nil, Errors{{Problem: "not valid YAML or JSON: " + cut(err.Error())}}
-	}
-	if err := d.Decode(&second); !errors.Is(err, io.EOF) {
-		return nil, Errors{{Problem: "not valid: more than one YAML document; write the taps as one list"}}
-	}
-	return tree, nil
-}
-
-// cut shortens the decoder's words, which may quote the user's text at length,
-// to printable ones on a line.
-func cut(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, text)
-	if r := []rune(text); len(r) > 300 {
-		return string(r[:300]) + "…"
-	}
-	return text
-}
-
 func parseTap(position int, item any) (Tap, Errors) {
 	var mistakes Errors
 	fields, ok := item.(map[string]any)
@@ -115,8 +76,7 @@ func parseSinks(o *object, t *Tap) {
 	var sinks []string
 	if veth, present := o.child(string(SinkVeth)); present {
 		sinks = append(sinks, string(SinkVeth))
-		t.Veth = &Veth{HostInterface: veth.deviceName("hostInterface")}
-		veth.unknown()
+		t.Veth = parseVeth(veth)
 	}
 	if vxlan, present := o.child(string(SinkVXLAN)); present {
 		sinks = append(sinks, string(SinkVXLAN))
@@ -135,7 +95,19 @@ func parseSinks(o *object, t *Tap) {
 	}
 }
 
+func parseVeth(o *object) *Veth {
+	if o == nil {
+		return &Veth{}
+	}
+	v := &Veth{HostInterface: o.deviceName("hostInterface")}
+	o.unknown()
+	return v
+}
+
 func parseVXLAN(o *object) *VXLAN {
+	if o == nil {
+		return &VXLAN{}
+	}
 	const someVNI = "a whole number from 1 to 16777215"
 	const someAddress = "an IPv4 or IPv6 address, such as 198.18.0.9"
 	o.required("vni", someVNI)
@@ -151,7 +123,7 @@ func parseVXLAN(o *object) *VXLAN {
 		if err != nil {
 			o.bad("remote", remote, someAddress)
 		} else if problem := unusable(address); problem != "" {
-			o.mistake(o.path+"remote", remote+" is "+problem+"; it must be a collector's own unicast address")
+			o.mistake(o.path+"remote", Quote(remote)+" is "+problem+"; it must be a collector's own unicast address")
 		}
 		v.Remote = address.Unmap()
 	}
@@ -188,6 +160,9 @@ func unusable(a netip.Addr) string {
 }
 
 func parseWire(o *object) *Wire {
+	if o == nil {
+		return &Wire{}
+	}
 	w := &Wire{
 		HostInterface: o.deviceName("hostInterface"),
 		Addresses:     o.prefixes("addresses"),
