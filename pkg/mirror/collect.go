@@ -2,8 +2,10 @@ package mirror
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // namedSpaces is where container runtimes keep the network namespaces of pods.
@@ -19,14 +21,13 @@ func (n *Node) Collect(network string, valid []Owner) error {
 	}
 	stale := func(space *namespace) ([]Owner, error) {
 		marks, err := space.marks()
-		var out []Owner
+		found := map[Owner]bool{}
 		for m := range marks {
 			if m.Source == SourceCNI && m.Network == word(network) && !keep[m.Owner] {
-				keep[m.Owner] = true // once
-				out = append(out, m.Owner)
+				found[m.Owner] = true
 			}
 		}
-		return out, err
+		return slices.Collect(maps.Keys(found)), err
 	}
 	// Pods first: where a namespace is still there, the rules in it must go too.
 	failed := n.eachPod(func(p *Pod) error {
@@ -64,7 +65,9 @@ func (n *Node) eachPod(visit func(*Pod) error) error {
 		if err != nil {
 			continue
 		}
-		failed = errors.Join(failed, visit(p))
+		if !p.Same(n) { // somebody may have given the node's own one a name
+			failed = errors.Join(failed, visit(p))
+		}
 		p.Close()
 	}
 	return errors.Join(err, failed)

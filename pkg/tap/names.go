@@ -50,32 +50,22 @@ func validName(name string) bool {
 
 // Complete fills in what depends on a tap's surroundings: iface for a tap that
 // names no interface, and mirror, mirror1, … for one that names no device,
-// passing over names that are taken. It reports duplicate devices and more than
-// MaxTaps taps, as Errors.
-func Complete(taps []Tap, iface string, taken func(name string) bool) error {
-	if len(taps) > MaxTaps {
-		return tooMany(len(taps))
+// passing over names that are taken. The pod's other taps, complete already, come
+// first: it reports names that one of them, or of the taps, has already, and more
+// than MaxTaps together, as Errors.
+func Complete(taps []Tap, iface string, taken func(name string) bool, others ...Tap) error {
+	if len(taps)+len(others) > MaxTaps {
+		return tooMany(len(taps), len(others))
 	}
-	var mistakes Errors
-	devices, hosts := map[string]int{}, map[string]int{}
-	claim := func(names map[string]int, i int, field, name string) {
-		if first := names[name]; first > 0 {
-			mistakes = append(mistakes, FieldError{Tap: i + 1, Device: taps[i].Device, Field: field,
-				Problem: fmt.Sprintf("%s is the name of tap %d's too; each needs its own", Quote(name), first)})
-			return
-		}
-		names[name] = i + 1
+	c := claims{devices: map[string]string{}, hosts: map[string]string{}}
+	for _, t := range others {
+		c.claim(t, 0, "a tap of the network configuration")
 	}
 	for i, t := range taps {
-		if t.Device != "" {
-			claim(devices, i, "device", t.Device)
-		}
-		if host := t.HostInterface(); host != "" {
-			claim(hosts, i, string(t.Sink())+".hostInterface", host)
-		}
+		c.claim(t, i+1, fmt.Sprintf("tap %d", i+1))
 	}
-	if len(mistakes) > 0 {
-		return mistakes
+	if len(c.mistakes) > 0 {
+		return c.mistakes
 	}
 	next := 0
 	for i := range taps {
@@ -88,10 +78,35 @@ func Complete(taps []Tap, iface string, taken func(name string) bool) error {
 				name = fmt.Sprintf("%s%d", DefaultDevice, next)
 			}
 			next++
-			if devices[name] == 0 && !taken(name) {
+			if c.devices[name] == "" && !taken(name) {
 				taps[i].Device = name
 			}
 		}
 	}
 	return nil
+}
+
+// claims are the names that taps give to devices, with whose they are.
+type claims struct {
+	devices, hosts map[string]string // in the pod, on the node
+	mistakes       Errors
+}
+
+func (c *claims) claim(t Tap, position int, whose string) {
+	for _, n := range []struct {
+		names       map[string]string
+		field, name string
+	}{
+		{c.devices, "device", t.Device},
+		{c.hosts, string(t.Sink()) + ".hostInterface", t.HostInterface()},
+	} {
+		switch first := n.names[n.name]; {
+		case n.name == "":
+		case first != "":
+			c.mistakes = append(c.mistakes, FieldError{Tap: position, Device: t.Device, Field: n.field,
+				Problem: fmt.Sprintf("%s is the name of %s's too; each needs its own", Quote(n.name), first)})
+		default:
+			n.names[n.name] = whose
+		}
+	}
 }

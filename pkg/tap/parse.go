@@ -27,7 +27,7 @@ func FromTree(tree any) ([]Tap, error) {
 	case !isList:
 		list = []any{tree}
 	case len(list) > MaxTaps:
-		return nil, tooMany(len(list))
+		return nil, tooMany(len(list), 0)
 	}
 	var taps []Tap
 	var mistakes Errors
@@ -42,8 +42,12 @@ func FromTree(tree any) ([]Tap, error) {
 	return taps, nil
 }
 
-func tooMany(n int) Errors {
-	return Errors{{Problem: fmt.Sprintf("%d taps are too many; a pod may have at most %d", n, MaxTaps)}}
+func tooMany(n, others int) Errors {
+	beside := ""
+	if others > 0 {
+		beside = fmt.Sprintf(" beside the %d of the network configuration", others)
+	}
+	return inText("%d taps are too many%s; a pod may have at most %d", n, beside, MaxTaps)
 }
 
 func parseTap(position int, item any) (Tap, Errors) {

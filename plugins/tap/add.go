@@ -23,6 +23,9 @@ func cmdAdd(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
+	if isNodes(args.Netns) {
+		return cniconf.Error(types.ErrInvalidNetNS, errors.New("CNI_NETNS is the node's own network namespace; a pod on the host's network cannot be tapped"))
+	}
 	log := newLogger(conf.Log, conf.Name, args)
 	w, err := wantedTaps(conf, args, log)
 	if err != nil {
@@ -36,9 +39,6 @@ func cmdAdd(args *skel.CmdArgs) error {
 		return err
 	}
 	defer s.close()
-	if s.pod.Same(s.node) {
-		return cniconf.Error(types.ErrInvalidNetNS, errors.New("CNI_NETNS is the node's own network namespace; a pod on the host's network cannot be tapped"))
-	}
 	made, err := s.add(w, log)
 	if err == nil {
 		err = s.answer(w, made)
@@ -70,14 +70,6 @@ func (w wanted) origin(i int) string {
 		return "annotation " + cniconf.AnnotationKey
 	}
 	return "network configuration"
-}
-
-// invalid is the code of a mistake that is only seen among all taps together.
-func (w wanted) invalid() uint {
-	if len(w.taps) > w.own {
-		return cniconf.CodeAnnotation
-	}
-	return types.ErrInvalidNetworkConfig
 }
 
 // wantedTaps gathers the taps of the network configuration and of the pod's
@@ -127,8 +119,17 @@ func askAgent(socket string, args *skel.CmdArgs, log *slog.Logger) map[string]st
 // add makes the taps that are allowed. Under failurePolicy Ignore it goes on
 // without those that cannot be; it returns one Made for each tap that is there.
 func (s *session) add(w wanted, log *slog.Logger) ([]mirror.Made, error) {
-	if err := s.complete(&w); err != nil {
-		return nil, s.lenient(w, err, log)
+	if err := s.complete(w.taps[:w.own], types.ErrInvalidNetworkConfig, w); err != nil {
+		if err := s.lenient(w, err, log); err != nil {
+			return nil, err
+		}
+		w.taps, w.own = w.taps[w.own:], 0
+	}
+	if err := s.complete(w.taps[w.own:], cniconf.CodeAnnotation, w); err != nil {
+		if err := s.lenient(w, err, log); err != nil {
+			return nil, err
+		}
+		w.taps = w.taps[:w.own]
 	}
 	facts, err := s.facts(w.taps)
 	if err != nil {

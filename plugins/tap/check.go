@@ -41,7 +41,10 @@ func (s *session) check() ([]string, error) {
 	}
 	var problems []string
 	if known {
-		if err := s.complete(&w); err != nil {
+		if err := s.complete(w.taps[:w.own], types.ErrInvalidNetworkConfig, w); err != nil {
+			return nil, err
+		}
+		if err := s.complete(w.taps[w.own:], cniconf.CodeAnnotation, w); err != nil {
 			return nil, err
 		}
 		problems, err = s.pod.Check(s.owner, w.taps)

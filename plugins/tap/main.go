@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -21,6 +23,9 @@ import (
 const about = "CNI plugin podtap: copies a pod's packets to a device of the node or to a collector; see https://github.com/podtap/podtap"
 
 func main() {
+	// A runtime that ended meanwhile reads neither result nor log. Writing to it
+	// has to fail, not to kill us: ADD then undoes what it made.
+	signal.Ignore(syscall.SIGPIPE)
 	skel.PluginMainFuncs(skel.CNIFuncs{
 		Add: cmdAdd, Del: cmdDel, Check: cmdCheck, GC: cmdGC, Status: cmdStatus,
 	}, version.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"), about)
@@ -100,6 +105,16 @@ func cmdStatus(*skel.CmdArgs) error {
 		return cniconf.Error(cniconf.CodeUnavailable, fmt.Errorf("taps cannot work on this node: %w", err))
 	}
 	return nil
+}
+
+// isNodes says whether a namespace is the node's, that of this process.
+func isNodes(netns string) bool {
+	theirs, err := os.Stat(netns)
+	if err != nil {
+		return false
+	}
+	own, err := os.Stat("/proc/thread-self/ns/net")
+	return err == nil && os.SameFile(theirs, own)
 }
 
 // exists says whether there is something at a path.

@@ -49,9 +49,13 @@ func (s *session) close() {
 	s.unlock()
 }
 
-// complete fills in the taps' defaults: the chain's interface where the pod has
-// it, else eth0, and the names of devices.
-func (s *session) complete(w *wanted) error {
+// complete fills in the defaults of the network configuration's own taps, or of
+// the author's beside those: the chain's interface where the pod has it, else
+// eth0, and the names of devices.
+func (s *session) complete(taps []tap.Tap, code uint, w wanted) error {
+	if len(taps) == 0 {
+		return nil
+	}
 	iface := "eth0"
 	has, err := s.pod.HasInterface(s.args.IfName)
 	if err != nil {
@@ -64,8 +68,12 @@ func (s *session) complete(w *wanted) error {
 	if err != nil {
 		return cniconf.Error(types.ErrIOFailure, err)
 	}
-	if err := tap.Complete(w.taps, iface, taken); err != nil {
-		return cniconf.Error(w.invalid(), fmt.Errorf("taps of the network configuration (%d) and of the annotation (%d) together: %w", w.own, len(w.taps)-w.own, err))
+	of, others := "network configuration", []tap.Tap(nil)
+	if code == cniconf.CodeAnnotation && !w.alone {
+		of, others = "annotation "+cniconf.AnnotationKey, w.taps[:w.own]
+	}
+	if err := tap.Complete(taps, iface, taken, others...); err != nil {
+		return cniconf.Error(code, fmt.Errorf("taps of the %s: %w", of, err))
 	}
 	return nil
 }
