@@ -32,13 +32,30 @@ func (c *Capture) Frames() []Frame {
 	return append([]Frame(nil), c.frames...)
 }
 
+// Len is how many frames have been captured so far.
+func (c *Capture) Len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.frames)
+}
+
+// await waits until there are count frames, for the patience of one packet.
+func (c *Capture) await(count int) bool {
+	for deadline := time.Now().Add(patience); c.Len() < count; time.Sleep(100 * time.Microsecond) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
+}
+
 // Settle waits until there are at least count frames, for some seconds at most,
 // and then until nothing has come for a while. It returns all frames.
 func (c *Capture) Settle(count int) []Frame {
 	const quiet, most = 150 * time.Millisecond, 10 * time.Second
 	begin, last, seen := time.Now(), time.Now(), -1
 	for time.Since(begin) < most {
-		n := len(c.Frames())
+		n := c.Len()
 		if n != seen {
 			seen, last = n, time.Now()
 		}

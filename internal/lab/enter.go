@@ -35,6 +35,13 @@ const outside = "PODTAP_LAB_OUTSIDE"
 // Inside says whether the program runs in the lab.
 func Inside() bool { return os.Getenv(outside) != "" }
 
+// Privileged says whether root in the lab is the machine's own root, not an
+// ordinary user in a user namespace.
+func Privileged() bool {
+	ids, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && strings.Join(strings.Fields(string(ids)), " ") == "0 0 4294967295"
+}
+
 // namespaces names the network and the mount namespace of this process.
 func namespaces() (string, error) {
 	network, err := os.Readlink("/proc/self/ns/net")

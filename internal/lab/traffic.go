@@ -98,12 +98,17 @@ func Payload(n, size int) []byte {
 	return b
 }
 
-// Burst sends count datagrams of Payload from one socket to the other, not more
-// than a window ahead of the receiver, and returns how many arrived.
-func Burst(t T, from, to *net.UDPConn, target string, count, size int) int {
+// Burst sends count datagrams of Payload from one socket to the other and returns
+// how many arrived. It is never more than a window ahead of the receiver, nor of
+// captures that see every datagram: their buffers are an ordinary user's.
+func Burst(t T, from, to *net.UDPConn, target string, count, size int, captures ...*Capture) int {
 	t.Helper()
 	const window = 64
 	address := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(target))
+	seen := make([]int, len(captures))
+	for i, c := range captures {
+		seen[i] = c.Len()
+	}
 	b := make([]byte, 65536)
 	received, sent := 0, 0
 	for received < count {
@@ -120,6 +125,12 @@ func Burst(t T, from, to *net.UDPConn, target string, count, size int) int {
 			return received
 		}
 		received++
+		for i, c := range captures {
+			if received%window == 0 && !c.await(seen[i]+received) {
+				t.Logf("after %d of %d datagrams a capture has %d frames", received, count, c.Len()-seen[i])
+				return received
+			}
+		}
 	}
 	return received
 }

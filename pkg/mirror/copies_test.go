@@ -87,21 +87,22 @@ func TestTenThousandDatagramsEachWayAreCopiedByteForByte(t *testing.T) {
 				capture := s.watch(add(t, p, o, want), want)
 				defer capture.Stop()
 				original := s.pod.Capture("eth0")
+				defer original.Stop()
 				inPod, atPeer := s.pod.UDP("[::]:5000"), s.peer.UDP("[::]:5000")
-				if n := lab.Burst(t, inPod, atPeer, fmt.Sprintf("[%s]:5000", mapped(at[1])), count, 300); n != count {
+				defer inPod.Close()
+				defer atPeer.Close()
+				if n := lab.Burst(t, inPod, atPeer, fmt.Sprintf("[%s]:5000", mapped(at[1])), count, 300, original, capture); n != count {
 					t.Fatalf("%d of %d datagrams arrived at the peer", n, count)
 				}
-				if n := lab.Burst(t, atPeer, inPod, fmt.Sprintf("[%s]:5000", mapped(at[0])), count, 300); n != count {
+				if n := lab.Burst(t, atPeer, inPod, fmt.Sprintf("[%s]:5000", mapped(at[0])), count, 300, original, capture); n != count {
 					t.Fatalf("%d of %d datagrams arrived at the pod", n, count)
 				}
 				sent, copied := datagrams(original.Settle(2*count)), datagrams(capture.Settle(2*count))
-				original.Stop()
 				if len(sent) != 2*count {
 					t.Fatalf("the pod's own interface showed %d datagrams of %d", len(sent), 2*count)
 				}
 				compare(t, sent, copied)
 				remove(t, p, o)
-				_, _ = inPod.Close(), atPeer.Close()
 			})
 		}
 	}
@@ -122,8 +123,8 @@ func TestFullSizeFramesArriveWholeOverIPv4(t *testing.T) {
 	original := s.pod.Capture("eth0")
 	inPod, atPeer := s.pod.UDP("[::]:5000"), s.peer.UDP("[::]:5000")
 	const count = 500
-	lab.Burst(t, inPod, atPeer, fmt.Sprintf("[%s]:5000", mapped(s.peer.IPv4)), count, 1472)
-	lab.Burst(t, atPeer, inPod, fmt.Sprintf("[%s]:5000", mapped(s.pod.IPv4)), count, 1472)
+	lab.Burst(t, inPod, atPeer, fmt.Sprintf("[%s]:5000", mapped(s.peer.IPv4)), count, 1472, original, capture)
+	lab.Burst(t, atPeer, inPod, fmt.Sprintf("[%s]:5000", mapped(s.pod.IPv4)), count, 1472, original, capture)
 	compare(t, datagrams(original.Settle(2*count)), datagrams(capture.Settle(2*count)))
 }
 

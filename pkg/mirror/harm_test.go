@@ -12,21 +12,21 @@ import (
 	"github.com/podtap/podtap/pkg/tap"
 )
 
-// exchange sends datagrams of a size both ways between pod and peer and fails
-// where one is lost.
-func (s *scene) exchange(t *testing.T, when string, size int) {
+// exchange sends datagrams of a size both ways between pod and peer, in step with
+// captures that see them all, and fails where one is lost.
+func (s *scene) exchange(t *testing.T, when string, size int, captures ...*lab.Capture) {
 	t.Helper()
 	const count = 500
 	inPod, atPeer := s.pod.UDP("[::]:5000"), s.peer.UDP("[::]:5000")
 	defer inPod.Close()
 	defer atPeer.Close()
 	for _, to := range []string{s.peer.IPv4, s.peer.IPv6} {
-		if n := lab.Burst(t, inPod, atPeer, fmt.Sprintf("[%s]:5000", mapped(to)), count, size); n != count {
+		if n := lab.Burst(t, inPod, atPeer, fmt.Sprintf("[%s]:5000", mapped(to)), count, size, captures...); n != count {
 			t.Errorf("%s: %d of %d datagrams arrived at %s", when, n, count, to)
 		}
 	}
 	for _, to := range []string{s.pod.IPv4, s.pod.IPv6} {
-		if n := lab.Burst(t, atPeer, inPod, fmt.Sprintf("[%s]:5000", mapped(to)), count, size); n != count {
+		if n := lab.Burst(t, atPeer, inPod, fmt.Sprintf("[%s]:5000", mapped(to)), count, size, captures...); n != count {
 			t.Errorf("%s: %d of %d datagrams arrived at %s", when, n, count, to)
 		}
 	}
@@ -127,7 +127,7 @@ func TestRaisingThePodsMTULaterLosesNeitherPacketsNorCopies(t *testing.T) {
 			capture := s.watch(add(t, p, ownerOf("c1"), want), want)
 			defer capture.Stop()
 			s.mtu(9000)
-			s.exchange(t, "with MTU 9000", 8900)
+			s.exchange(t, "with MTU 9000", 8900, capture)
 			if n := len(datagrams(capture.Settle(2000))); n != 2000 {
 				t.Errorf("%d of 2000 large datagrams were copied", n)
 			}

@@ -10,11 +10,16 @@ import (
 	"time"
 
 	"github.com/containernetworking/plugins/pkg/ns"
+
+	"github.com/podtap/podtap/internal/lab"
 )
 
-// needs skips a test whose judge is not installed.
+// needs skips a test whose judge is not installed, or cannot work.
 func needs(t *testing.T, programs ...string) {
 	t.Helper()
+	if !lab.Privileged() {
+		t.Skip("tcpdump gives up its privileges, which takes the machine's own root")
+	}
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
 			t.Skipf("%s is not installed; it is the judge of this test", p)
