@@ -63,7 +63,7 @@ func Annotations(ctx context.Context, socket string, q Request) (map[string]stri
 	defer stop()
 	q.Version = Version
 	if err := json.NewEncoder(conn).Encode(q); err != nil {
-		return nil, fmt.Errorf("ask the node agent: %w", err)
+		return nil, fmt.Errorf("ask the node agent: %w", cmp.Or(ctx.Err(), err))
 	}
 	var r Response
 	if err := readLine(conn, &r); err != nil {

@@ -62,6 +62,9 @@ func (c *Config) write(w io.Writer, result *current.Result) error {
 		for _, i := range result.Interfaces {
 			i.Mtu, i.SocketPath, i.PciID = 0, "", ""
 		}
+		for _, r := range result.Routes {
+			r.MTU, r.AdvMSS, r.Priority, r.Table, r.Scope = 0, 0, 0, nil, nil
+		}
 	}
 	out, err := result.GetAsVersion(c.CNIVersion)
 	if err != nil {
@@ -85,10 +88,17 @@ func (c *Config) result() (*current.Result, error) {
 			return nil, Error(types.ErrDecodingFailure, errors.New("prevResult: null among its interfaces, ips or routes"))
 		}
 	}
+	text := c.PrevResult
 	if head.CNIVersion == "" {
 		head.CNIVersion = c.CNIVersion
+		var fields map[string]any
+		if err := json.Unmarshal(text, &fields); err != nil {
+			return nil, Error(types.ErrDecodingFailure, fmt.Errorf("prevResult: %w", err))
+		}
+		fields["cniVersion"] = c.CNIVersion
+		text, _ = json.Marshal(fields) // what came out of JSON goes back in
 	}
-	parsed, err := version.NewResult(head.CNIVersion, c.PrevResult)
+	parsed, err := version.NewResult(head.CNIVersion, text)
 	if err != nil {
 		return nil, Error(types.ErrDecodingFailure, fmt.Errorf("prevResult: %w", err))
 	}

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"path"
 	"strconv"
@@ -116,14 +117,15 @@ func strict(text []byte, into any) error {
 	err := d.Decode(into)
 	var wrong *json.UnmarshalTypeError
 	switch {
-	case err == nil && d.More():
-		return errors.New("something follows the object")
 	case err == nil:
+		if _, err := d.Token(); !errors.Is(err, io.EOF) {
+			return errors.New("something follows the object")
+		}
 		return nil
 	case errors.As(err, &wrong) && wrong.Field != "":
-		return fmt.Errorf("%s cannot be a %s", wrong.Field, wrong.Value)
+		return fmt.Errorf("%s cannot be of type %s", wrong.Field, wrong.Value)
 	case errors.As(err, &wrong):
-		return fmt.Errorf("it cannot be a %s", wrong.Value)
+		return fmt.Errorf("it cannot be of type %s", wrong.Value)
 	}
 	return errors.New(strings.TrimPrefix(err.Error(), "json: "))
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -51,7 +52,7 @@ var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 // tree turns a node of the syntax tree into what FromTree reads.
 func tree(n *yaml.Node) (any, error) {
 	if n.Kind == yaml.AliasNode || n.Anchor != "" {
-		return nil, inText("line %d: anchors and aliases are not read; write the values out", n.Line)
+		return nil, anchored(n)
 	}
 	switch n.Kind {
 	case yaml.SequenceNode:
@@ -70,10 +71,17 @@ func tree(n *yaml.Node) (any, error) {
 	return scalar(n), nil
 }
 
+func anchored(n *yaml.Node) Errors {
+	return inText("line %d: anchors and aliases are not read; write the values out", n.Line)
+}
+
 func treeObject(n *yaml.Node) (any, error) {
 	object := make(map[string]any, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := n.Content[i]
+		if key.Anchor != "" {
+			return nil, anchored(key)
+		}
 		if key.Kind != yaml.ScalarNode || key.ShortTag() == "!!merge" {
 			return nil, inText("line %d: a field's name must be a plain word", key.Line)
 		}
@@ -94,7 +102,9 @@ func scalar(n *yaml.Node) any {
 	case "!!str":
 		return n.Value
 	case "!!null":
-		return nil
+		if slices.Contains([]string{"", "~", "null", "Null", "NULL"}, n.Value) {
+			return nil
+		}
 	case "!!int":
 		if number, err := strconv.ParseInt(n.Value, 10, 64); err == nil && decimal.MatchString(n.Value) {
 			return number
