@@ -58,7 +58,7 @@ func TestOnlyExactAndIdenticalCopiesAreRight(t *testing.T) {
 func TestAnInventorysDifferenceKnowsTheBridgePluginsBridge(t *testing.T) {
 	before := []string{"device lo", "device eth0", "qdisc noqueue on lo"}
 	after := []string{"device lo", "device cni0", "qdisc noqueue on cni0", "filter bpf on lo", "filter bpf on lo", "qdisc noqueue on lo"}
-	want := "+filter bpf on lo -device eth0"
+	want := "+ filter bpf on lo - device eth0"
 	if got := strings.Join(difference(before, after), " "); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -44,25 +45,9 @@ func inventory(t lab.T, s *lab.Space) []string {
 // difference says what came (+) and what went (-) between two inventories. The
 // bridge plugin's own bridge may come and stay: DEL never deletes it.
 func difference(before, after []string) []string {
-	count := map[string]int{}
-	for _, item := range after {
-		count[item]++
-	}
-	count["device "+bridge], count["qdisc noqueue on "+bridge] = 0, 0
-	for _, item := range before {
-		count[item]--
-	}
-	var out []string
-	for item, n := range count {
-		switch {
-		case n > 0:
-			out = append(out, "+"+item)
-		case n < 0:
-			out = append(out, "-"+item)
-		}
-	}
-	sort.Strings(out)
-	return out
+	return slices.DeleteFunc(lab.Changes(before, after), func(item string) bool {
+		return item == "+ device "+bridge || item == "+ qdisc noqueue on "+bridge
+	})
 }
 
 // ours are the devices that podtap made in a namespace: it writes their owner

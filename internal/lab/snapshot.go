@@ -141,22 +141,28 @@ func Locks(t T) []string {
 
 // Difference says in which lines two snapshots differ; "" where they do not.
 func Difference(before, after string) string {
+	return strings.Join(Changes(strings.Split(before, "\n"), strings.Split(after, "\n")), "\n")
+}
+
+// Changes says what came (+) and what went (-) between two lists in which the
+// order does not matter.
+func Changes(before, after []string) []string {
 	count := map[string]int{}
-	for _, l := range strings.Split(before, "\n") {
-		count[l]--
+	for _, item := range before {
+		count[item]--
 	}
-	for _, l := range strings.Split(after, "\n") {
-		count[l]++
+	for _, item := range after {
+		count[item]++
 	}
 	var out []string
-	for l, n := range count {
+	for item, n := range count {
 		switch {
 		case n > 0:
-			out = append(out, "+ "+l)
+			out = append(out, "+ "+item)
 		case n < 0:
-			out = append(out, "- "+l)
+			out = append(out, "- "+item)
 		}
 	}
 	sort.Strings(out)
-	return strings.Join(out, "\n")
+	return out
 }

@@ -10,20 +10,17 @@ import (
 
 // deviceName reads the name of a device that is to be made.
 func (o *object) deviceName(field string) string {
-	const allowed = "a name for a network device: at most 15 bytes, without white space, /, : or %, and not lo, all or default"
-	name := o.text(field, allowed)
-	if name != "" && !ValidDeviceName(name) {
-		o.bad(field, name, allowed)
-		return ""
-	}
-	return name
+	return o.name(field, "a name for a network device: at most 15 bytes, without white space, /, : or %, and not lo, all or default", ValidDeviceName)
 }
 
 // interfaceName reads the name of an interface that exists.
 func (o *object) interfaceName(field string) string {
-	const allowed = "the name of an interface of the pod, such as eth0"
+	return o.name(field, "the name of an interface of the pod, such as eth0", validName)
+}
+
+func (o *object) name(field, allowed string, valid func(string) bool) string {
 	name := o.text(field, allowed)
-	if name != "" && !validName(name) {
+	if name != "" && !valid(name) {
 		o.bad(field, name, allowed)
 		return ""
 	}
