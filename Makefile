@@ -6,6 +6,7 @@ BIN     := $(CURDIR)/bin
 # The plugin runs in every pod's start: static, and without what it does not need.
 LDFLAGS := -s -w
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOTESTSUM   := gotest.tools/gotestsum@v1.13.0
 
 export CGO_ENABLED := 0
 
@@ -20,7 +21,7 @@ demo: build ## a tapped pod on two nodes made of network namespaces
 	$(BIN)/kubectl-podtap demo
 
 test: ## all tests, in network namespaces of their own
-	$(GO) test -count=1 -timeout 20m ./...
+	$(GO) run $(GOTESTSUM) --format pkgname -- -count=1 -timeout 20m ./...
 
 check: ## formatting, vet, staticcheck, module files
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
