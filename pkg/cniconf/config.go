@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -160,6 +161,9 @@ func (c *Config) NetworkTaps() ([]tap.Tap, error) {
 // The attachment's cni-args may set the tap's fields; changed says that they did,
 // and that the tap is the pod author's.
 func (c *Config) AttachmentTap(ifName string) (t tap.Tap, changed bool, err error) {
+	if !tap.ValidDeviceName(ifName) {
+		return t, false, Error(types.ErrInvalidEnvironmentVariables, fmt.Errorf("CNI_IFNAME: %s cannot be the name of a device", tap.Quote(ifName)))
+	}
 	tree := c.taps
 	if list, ok := tree.([]any); ok && len(list) == 1 {
 		tree = list[0]
@@ -207,7 +211,13 @@ func overlay(base, over map[string]any) map[string]any {
 // Error makes an error with CNI's code and a message that fits into an event.
 func Error(code uint, err error) *types.Error {
 	const most = 1900 // bytes
-	message := strings.ToValidUTF8(strings.ReplaceAll(err.Error(), "\n", "; "), "")
+	// Names and aliases come from pods: none of their bytes may steer a terminal.
+	message := strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, strings.ToValidUTF8(strings.ReplaceAll(err.Error(), "\n", "; "), ""))
 	if len(message) > most {
 		message = strings.ToValidUTF8(message[:most], "") + "…"
 	}

@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"errors"
-	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/net/bpf"
@@ -81,15 +80,14 @@ func (b *builder) buildRelayed() error {
 	if err != nil {
 		return err
 	}
-	c := collectorOf(b.tap.VXLAN)
-	b.mark.Relay = relayName(c)
 	// From the relay's making until a device says that it uses it, nobody may
 	// sweep it.
 	err = b.node.withLock(func() error {
-		relay, err := b.node.ensureRelay(c)
+		relay, err := b.node.ensureRelay(collectorOf(b.tap.VXLAN))
 		if err != nil {
 			return err
 		}
+		b.mark.Relay = relay.Attrs().Name
 		if err := b.markBoth(device, host); err != nil {
 			return err
 		}
@@ -106,18 +104,8 @@ func (b *builder) buildRelayed() error {
 
 // buildInPod makes the VXLAN device in the pod, its underlay in the node.
 func (b *builder) buildInPod() error {
-	c := collectorOf(b.tap.VXLAN)
-	if err := b.node.addVXLAN(b.tap.Device, b.pod.namespace, c); err != nil {
-		return err
-	}
-	device, err := b.pod.findLink(b.tap.Device)
+	device, err := b.node.makeVXLAN(b.tap.Device, b.pod.namespace, collectorOf(b.tap.VXLAN))
 	if err != nil {
-		return err
-	}
-	if err := b.pod.silence(device); err != nil {
-		return err
-	}
-	if err := b.pod.setDefaultDestination(device.Attrs().Index, c); err != nil {
 		return err
 	}
 	if err := b.markBoth(device, nil); err != nil {
@@ -192,27 +180,22 @@ func (b *builder) undo() error {
 	if !b.began {
 		return nil
 	}
-	// An unmarked device under the tap's name is this builder's: the name was
-	// free, and the group says podtap.
-	links, err := b.pod.links()
-	if err != nil {
+	return errors.Join(b.pod.deleteUnmarked(b.tap.Device), b.node.deleteUnmarked(b.host), b.remove())
+}
+
+// deleteUnmarked deletes a device of a builder's that has no owner yet: its name
+// was free, and the group says podtap.
+func (n *namespace) deleteUnmarked(name string) error {
+	l, err := n.linkByName(name)
+	if err != nil || l == nil || l.Attrs().Group != deviceGroup || l.Attrs().Alias != "" {
 		return err
 	}
-	i := slices.IndexFunc(links, func(l netlink.Link) bool {
-		a := l.Attrs()
-		return a.Name == b.tap.Device && a.Group == deviceGroup && a.Alias == ""
-	})
-	var unmarked error
-	if i >= 0 {
-		unmarked = b.pod.deleteLink(links[i].Attrs().Index, b.tap.Device)
-	}
-	return errors.Join(unmarked, b.remove())
+	return n.deleteLink(l.Attrs().Index, name)
 }
 
 // remove takes away this one tap and, if it was its last user, the relay.
 func (b *builder) remove() error {
-	err := b.pod.removeTaps(func(m mark) bool {
+	return b.pod.removeTaps(func(m mark) bool {
 		return m.ownedBy(b.mark.Owner) && m.Device == b.tap.Device
 	}, newCookie(b.mark.Owner, b.tap.Device, 0).sameTap)
-	return errors.Join(err, b.node.sweepRelays())
 }

@@ -42,7 +42,7 @@ func (p *Pod) checkHost(owner Owner, t tap.Tap) ([]string, error) {
 	if relay == nil {
 		return append(problems, fmt.Sprintf("the relay %s is missing on the node; nothing is sent to %s", at.Relay, t.VXLAN.Remote)), nil
 	}
-	if c := collectorOf(t.VXLAN); at.Relay != relayName(c) {
+	if c, _ := relayMark(relay); c != collectorOf(t.VXLAN) {
 		problems = append(problems, fmt.Sprintf("its copies go to the relay %s, which is not that to %s", at.Relay, t.VXLAN.Remote))
 	}
 	redirect, err := p.node.rules(host.Attrs().Index, hookIngress)

@@ -11,6 +11,11 @@ import (
 // namedSpaces is where container runtimes keep the network namespaces of pods.
 const namedSpaces = "/run/netns"
 
+// maxStale bounds the owners that one run removes from one namespace: a pod can
+// write as many as it likes into aliases of its own devices. The node's own
+// namespace comes again with the next run.
+const maxStale = 64
+
 // Collect removes the taps that CNI made under a network's name and whose owner
 // is not among the valid ones, as CNI's GC asks. Taps of other networks and of
 // Tap objects stay. It goes on past what it cannot remove.
@@ -27,7 +32,8 @@ func (n *Node) Collect(network string, valid []Owner) error {
 				found[m.Owner] = true
 			}
 		}
-		return slices.Collect(maps.Keys(found)), err
+		owners := slices.Collect(maps.Keys(found))
+		return owners[:min(len(owners), maxStale)], err
 	}
 	// Pods first: where a namespace is still there, the rules in it must go too.
 	failed := n.eachPod(func(p *Pod) error {

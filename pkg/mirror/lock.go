@@ -22,7 +22,7 @@ const (
 // LockPod makes work on one pod's taps exclusive until unlock is called. It
 // waits for lockWait at most and then fails with ErrBusy.
 func LockPod(containerID string) (unlock func(), err error) {
-	return lock("pod-"+hash(32, containerID), lockWait)
+	return lock("pod-"+hash(32, word(containerID)), lockWait)
 }
 
 // withLock does something under the lock of what the node's pods share.

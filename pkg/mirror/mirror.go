@@ -28,6 +28,8 @@ var (
 	ErrUnsupported = errors.New("not supported")
 	// ErrConflict: a name or an address that the tap asks for is in use.
 	ErrConflict = errors.New("in use")
+	// ErrForbidden: nobody may do that, wherever the tap comes from.
+	ErrForbidden = errors.New("forbidden")
 	// ErrBusy: somebody else holds a lock for longer than we may wait.
 	ErrBusy = errors.New("busy")
 )

@@ -129,8 +129,13 @@ func parseMark(alias string) (m mark, ok bool) {
 	return m, true
 }
 
-// linkMark reads the mark of a device of a tap.
+// linkMark reads the mark of a device of a tap. An alias alone proves nothing: a
+// device may come back to the node from a pod that wrote one.
 func linkMark(l netlink.Link) (mark, bool) {
+	kind := l.Type()
+	if l.Attrs().Group != deviceGroup || kind != "veth" && kind != "vxlan" {
+		return mark{}, false
+	}
 	return parseMark(l.Attrs().Alias)
 }
 
@@ -151,8 +156,16 @@ func (c collector) alias() string {
 	return fmt.Sprintf("%srelay %s %d %d %d", aliasPrefix, c.Remote, c.VNI, c.Port, c.TTL)
 }
 
+// relayMark reads whose relay a device is.
 func relayMark(l netlink.Link) (collector, bool) {
-	rest, found := strings.CutPrefix(l.Attrs().Alias, aliasPrefix+"relay ")
+	if l.Attrs().Group != deviceGroup || l.Type() != "vxlan" {
+		return collector{}, false
+	}
+	return parseRelay(l.Attrs().Alias)
+}
+
+func parseRelay(alias string) (collector, bool) {
+	rest, found := strings.CutPrefix(alias, aliasPrefix+"relay ")
 	words := strings.Split(rest, " ")
 	if !found || len(words) != 4 {
 		return collector{}, false
@@ -180,9 +193,10 @@ func hostName(o Owner, device string) string {
 	return "veth" + hash(tap.MaxNameLength-4, string(o.Source), o.Network, o.ContainerID, o.IfName, device)
 }
 
-// relayName is the name of the relay to a collector.
-func relayName(c collector) string {
-	return "podtap" + hash(tap.MaxNameLength-6, c.alias())
+// relayName is a name for the relay to a collector; which one it has got, if
+// others were taken, its alias tells.
+func relayName(c collector, attempt int) string {
+	return "podtap" + hash(tap.MaxNameLength-6, c.alias(), strconv.Itoa(attempt))
 }
 
 // cookie marks the action of a tap's rule on the pod's interface, which outlives

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vishvananda/netlink"
-
 	"github.com/podtap/podtap/pkg/tap"
 )
 
@@ -49,17 +47,14 @@ func TestAnAliasTellsItsOwnerWhateverTheLengths(t *testing.T) {
 }
 
 func TestARelaysAliasTellsItsCollectorAndNothingElseDoes(t *testing.T) {
-	link := func(alias string) netlink.Link {
-		return &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Alias: alias}}
-	}
 	for _, c := range []collector{{address(t, "198.18.0.3"), 100, 4789, 64}, {address(t, "fd00::3"), tap.MaxVNI, 65535, 255}} {
-		if got, ok := relayMark(link(c.alias())); !ok || got != c {
+		if got, ok := parseRelay(c.alias()); !ok || got != c {
 			t.Errorf("%q is read as %+v", c.alias(), got)
 		}
 	}
 	for _, alias := range []string{"", "podtap/1 relay", "podtap/1 relay x 1 2 3", "podtap/1 relay 198.18.0.3 100 4789", "podtap/1 relay 198.18.0.3 100 70000 64",
 		"podtap/1 relay 198.18.0.3 100 4789 64 5", "podtap/1 cni net c eth0 mirror", "Podtap/1 relay 198.18.0.3 100 4789 64"} {
-		if got, ok := relayMark(link(alias)); ok {
+		if got, ok := parseRelay(alias); ok {
 			t.Errorf("%q is read as %+v", alias, got)
 		}
 	}
@@ -88,8 +83,8 @@ func TestCookiesTellOwnersAndTapsApart(t *testing.T) {
 func TestGeneratedNamesAreValidAndDiffer(t *testing.T) {
 	seen := map[string]bool{}
 	for _, name := range []string{hostName(ownerOf("c1"), "mirror"), hostName(ownerOf("c1"), "mirror1"), hostName(ownerOf("c2"), "mirror"),
-		relayName(collector{address(t, "198.18.0.3"), 100, 4789, 64}), relayName(collector{address(t, "198.18.0.3"), 101, 4789, 64}),
-		relayName(collector{address(t, "198.18.0.3"), 100, 4790, 64}), relayName(collector{address(t, "198.18.0.3"), 100, 4789, 63})} {
+		relayName(collector{address(t, "198.18.0.3"), 100, 4789, 64}, 0), relayName(collector{address(t, "198.18.0.3"), 101, 4789, 64}, 0),
+		relayName(collector{address(t, "198.18.0.3"), 100, 4790, 64}, 0), relayName(collector{address(t, "198.18.0.3"), 100, 4789, 63}, 0), relayName(collector{address(t, "198.18.0.3"), 100, 4789, 63}, 1)} {
 		if seen[name] || !tap.ValidDeviceName(name) || len(name) != tap.MaxNameLength {
 			t.Errorf("name %q", name)
 		}

@@ -70,7 +70,11 @@ func (n *namespace) seal(index int, name string) error {
 	if _, err := n.addClsact(index, name); err != nil {
 		return err
 	}
-	return n.addRule("seal "+name, rule{index: index, hook: hookIngress, priority: sealPriority, program: dropAll()})
+	err := n.addRule("seal "+name, rule{index: index, hook: hookIngress, priority: sealPriority, program: dropAll()})
+	if errors.Is(err, unix.EEXIST) {
+		return nil // as it is on a device that is sealed again
+	}
+	return err
 }
 
 // attach hangs a tap's rules at the pod's interface, one for each direction, and
@@ -190,11 +194,9 @@ func (n *namespace) detachFrom(index int, qdisc string, wanted func(cookie) bool
 		if err := n.deleteRule(r); err != nil {
 			return err
 		}
-		if r.kind == "u32" {
-			if err := n.deleteTables(r); err != nil {
-				return err
-			}
-		}
+	}
+	if err := n.deleteTables(index, qdisc, rules); err != nil {
+		return err
 	}
 	if ownsClsact(rules) {
 		return n.removeIfEmpty(index)
@@ -202,19 +204,39 @@ func (n *namespace) detachFrom(index int, qdisc string, wanted func(cookie) bool
 	return nil
 }
 
-// deleteTables deletes the hash tables that a u32 rule leaves at its priority, if
-// nobody else has a rule there.
-func (n *namespace) deleteTables(r installed) error {
-	rules, err := n.rules(r.index, r.hook)
+// deleteTables deletes the hash tables that u32 rules leave at their priorities,
+// where nobody else has a rule.
+func (n *namespace) deleteTables(index int, qdisc string, gone []installed) error {
+	ours := map[[2]uint32]bool{} // hook and priority
+	for _, r := range gone {
+		if r.kind == "u32" {
+			ours[[2]uint32{r.hook, uint32(r.priority)}] = true
+		}
+	}
+	if len(ours) == 0 {
+		return nil
+	}
+	rules, err := n.allRules(index, qdisc)
 	if err != nil {
 		return err
 	}
 	const node = 0xfffff // the part of a handle that a table has not
-	if slices.ContainsFunc(rules, func(o installed) bool { return o.priority == r.priority && o.handle&node != 0 }) {
-		return nil
+	for _, r := range rules {
+		if r.handle&node != 0 {
+			delete(ours, [2]uint32{r.hook, uint32(r.priority)})
+		}
 	}
-	r.handle = 0 // the whole priority
-	return n.deleteRule(r)
+	for _, r := range rules {
+		at := [2]uint32{r.hook, uint32(r.priority)}
+		if ours[at] {
+			delete(ours, at)
+			r.handle = 0 // the whole priority
+			if err := n.deleteRule(r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // removeIfEmpty removes a device's clsact if there is no rule on it.

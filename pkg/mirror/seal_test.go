@@ -135,7 +135,7 @@ func TestWhatIsSentToATapsPortReachesNobody(t *testing.T) {
 			device, in := netlink.Link(nil), s.pod.Space
 			if want.VXLAN.Placement == tap.PlacementNode {
 				in = s.node.Space
-				device = in.Link(relayName(collectorOf(want.VXLAN)))
+				device = in.Link(s.relay())
 			} else {
 				device = in.Link(made.Device.Name)
 			}
@@ -155,7 +155,7 @@ func TestWhatIsSentToATapsPortReachesNobody(t *testing.T) {
 			from := s.collector.UDP("[::]:0")
 			for _, f := range frames {
 				packet := binary.BigEndian.AppendUint32([]byte{8, 0, 0, 0}, uint32(id)<<8)
-				if _, err := from.WriteTo(append(packet, f...), &net.UDPAddr{IP: net.ParseIP(target), Port: localPort}); err != nil {
+				if _, err := from.WriteTo(append(packet, f...), &net.UDPAddr{IP: net.ParseIP(target), Port: device.(*netlink.Vxlan).Port}); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -145,13 +145,15 @@ func (b *builder) checkRoutes() error {
 		b.node.overlaps("wire.hostAddresses", "the node", w.HostAddresses))
 }
 
-// overlaps reports prefixes that overlap a route of the main table other than a
-// default route.
+// overlaps reports prefixes that overlap a route other than a default route, in
+// whatever table: addresses of its own, on loopback say, are in the local one.
 func (n *namespace) overlaps(field, who string, addresses []netip.Prefix) error {
 	if len(addresses) == 0 {
 		return nil
 	}
-	routes, err := retryDump(func() ([]netlink.Route, error) { return n.handle.RouteList(nil, netlink.FAMILY_ALL) })
+	routes, err := retryDump(func() ([]netlink.Route, error) {
+		return n.handle.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return fmt.Errorf("list the routes of %s: %w", who, err)
 	}

@@ -192,3 +192,31 @@ func TestMaxTapsCountsFromTheFirstTap(t *testing.T) {
 	expect(t, "none", parsed(t, `{"maxTaps": 0}`).Allow(veth, 0, "web"), "more taps than the 0 that policy.maxTaps allows")
 	expect(t, "sixteenth", Closed().Allow(veth, 15, "web"), "")
 }
+
+func TestAWiresAddressesMayBeBounded(t *testing.T) {
+	taps, err := tap.Parse([]byte(`{device: w, wire: {addresses: [198.19.0.2/24], hostAddresses: [198.19.0.1/24, "fd00:19::1/64"]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for list, says := range map[string]string{
+		``:                                 "",
+		`["198.19.0.0/16","fd00::/8"]`:     "",
+		`["198.19.0.0/24","fd00:19::/64"]`: "",
+		`["198.19.0.0/24"]`:                `address fd00:19::1/64 is not in its addresses (198.19.0.0/24); adding "fd00:19::/64" there allows it`,
+		`["198.19.0.0/25","fd00::/8"]`:     "address 198.19.0.2/24 is not in its addresses",
+		`[]`:                               "is not in its addresses (empty)",
+	} {
+		rule := `{"sinks": ["wire"]}`
+		if list != "" {
+			rule = `{"sinks": ["wire"], "addresses": ` + list + `}`
+		}
+		p, err := Parse([]byte(`{"rules": [` + rule + `]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = p.Allow(taps[0], 0, "default")
+		if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
+			t.Errorf("addresses %s: %v; want %q", list, err, says)
+		}
+	}
+}

@@ -100,6 +100,13 @@ func (r Rule) objections(t tap.Tap, namespace string) []string {
 	if t.VXLAN != nil {
 		r.objectVXLAN(*t.VXLAN, object)
 	}
+	if t.Wire != nil && r.Addresses != nil {
+		for _, a := range slices.Concat(t.Wire.Addresses, t.Wire.HostAddresses) {
+			if !slices.ContainsFunc(r.Addresses, func(p netip.Prefix) bool { return p.Bits() <= a.Bits() && p.Contains(a.Addr()) }) {
+				object("address "+a.String(), "addresses", shown(r.Addresses), a.Masked().String())
+			}
+		}
+	}
 	return out
 }
 

@@ -36,6 +36,7 @@ type Rule struct {
 	Ports        []Range         // of vxlan; default: 4789
 	VNIs         []Range         // of vxlan; default: all
 	Placements   []tap.Placement // of vxlan; default: node
+	Addresses    []netip.Prefix  // of wire, whole prefixes of either end; default: all
 	HostNames    bool            // may the author choose hostInterface? default: no
 }
 
@@ -68,6 +69,7 @@ type writtenRule struct {
 	Ports        []string `json:"ports"`
 	VNIs         []string `json:"vnis"`
 	Placements   []string `json:"placements"`
+	Addresses    []string `json:"addresses"`
 	HostNames    bool     `json:"hostNames"`
 }
 
@@ -95,7 +97,7 @@ func Parse(text []byte) (Policy, error) {
 			at := fmt.Sprintf("policy.rules[%d]", i)
 			var r writtenRule
 			if err := strict(text, &r); err != nil {
-				mistakes = append(mistakes, fmt.Errorf("%s: %w; known are namespaces, sinks, destinations, ports, vnis, placements, "+
+				mistakes = append(mistakes, fmt.Errorf("%s: %w; known are namespaces, sinks, destinations, ports, vnis, placements, addresses, "+
 					"all lists of strings, and hostNames, true or false", at, err))
 				continue
 			}
@@ -178,6 +180,13 @@ func (w writtenRule) rule(at string) (Rule, []error) {
 			bad("placements", s, "node or pod")
 		}
 		return tap.Placement(s), known
+	})
+	r.Addresses = parse(w.Addresses, func(s string) (netip.Prefix, bool) {
+		p, ok := parsePrefix(s)
+		if !ok {
+			bad("addresses", s, "an address or a prefix such as 198.19.0.0/24")
+		}
+		return p, ok
 	})
 	return r, mistakes
 }

@@ -103,7 +103,7 @@ func TestMaxTapsIsFromNoneToSixteen(t *testing.T) {
 // What a policy has, and a rule of it.
 const (
 	ofPolicy = "; known are maxTaps, a number, and rules, a list"
-	ofRule   = "; known are namespaces, sinks, destinations, ports, vnis, placements, all lists of strings, and hostNames, true or false"
+	ofRule   = "; known are namespaces, sinks, destinations, ports, vnis, placements, addresses, all lists of strings, and hostNames, true or false"
 )
 
 func TestUnknownFieldOfThePolicyIsNamedWithTheKnownOnes(t *testing.T) {

@@ -95,6 +95,10 @@ func (o *object) prefixes(name string) []netip.Prefix {
 		o.bad(name, v, allowed)
 		return nil
 	}
+	if len(list) > MaxAddresses {
+		o.bad(name, v, fmt.Sprintf("a list of at most %d addresses", MaxAddresses))
+		return nil
+	}
 	var out []netip.Prefix
 	for i, item := range list {
 		s, _ := item.(string)

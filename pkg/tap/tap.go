@@ -15,6 +15,8 @@ const (
 	MaxBytes = 64 << 10
 	// MaxNameLength is the longest device name: IFNAMSIZ (16) less the final zero.
 	MaxNameLength = 15
+	// MaxAddresses is how many addresses one end of a wire may have.
+	MaxAddresses = 16
 	// MaxVNI is the largest VXLAN network identifier, 24 bits (RFC 7348, section 5).
 	MaxVNI = 1<<24 - 1
 	// DefaultPort is VXLAN's UDP port (RFC 7348, section 8).

@@ -238,9 +238,10 @@ func TestSeveralMistakesAreReportedTogether(t *testing.T) {
 }
 
 func TestMistakesThatDoNotFitAreCounted(t *testing.T) {
-	errs := mistakes(t, "wire: {addresses: ["+strings.Repeat("x,", 1000)+"]}")
-	shown := strings.Count(errs.Error(), "wire.addresses[")
-	if shown < 5 || !strings.HasSuffix(errs.Error(), fmt.Sprintf("; and %d more mistakes", 1000-shown)) {
+	one := "{wire: {addresses: [" + strings.Repeat("x,", 16) + "], hostAddresses: [" + strings.Repeat("x,", 16) + "]}},"
+	errs := mistakes(t, "["+strings.Repeat(one, 16)+"]")
+	shown := strings.Count(errs.Error(), "ddresses[")
+	if shown < 5 || !strings.HasSuffix(errs.Error(), fmt.Sprintf("; and %d more mistakes", 16*32-shown)) {
 		t.Errorf("message shows %d mistakes of %d and ends in …%s", shown, len(errs), errs.Error()[len(errs.Error())-40:])
 	}
 }

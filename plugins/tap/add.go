@@ -181,6 +181,8 @@ func codeOf(err error, authors bool) uint {
 		return cniconf.CodeMTU
 	case errors.Is(err, mirror.ErrUnsupported):
 		return cniconf.CodeUnsupported
+	case errors.Is(err, mirror.ErrForbidden):
+		return cniconf.CodePolicy
 	case errors.Is(err, mirror.ErrBusy):
 		return types.ErrTryAgainLater
 	case errors.Is(err, mirror.ErrConflict) && authors:

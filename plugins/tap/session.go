@@ -109,9 +109,13 @@ func (s *session) facts(taps []tap.Tap) (policy.Facts, error) {
 
 // permit says whether a tap may be made.
 func (s *session) permit(w wanted, i int, namespace string, facts policy.Facts) error {
-	err := policy.Refused(w.taps[i], facts)
-	if err == nil && w.isAuthors(i) {
+	var err error
+	if w.isAuthors(i) {
+		// First: what is refused to everybody tells of the node's networks.
 		err = s.conf.Policy.Allow(w.taps[i], i-w.own, namespace)
+	}
+	if err == nil {
+		err = policy.Refused(w.taps[i], facts)
 	}
 	if err != nil {
 		return cniconf.Error(cniconf.CodePolicy, fmt.Errorf("tap %d (%q) of the %s is refused: %w", i+1, w.taps[i].Device, w.origin(i), err))
