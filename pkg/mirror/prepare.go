@@ -47,8 +47,8 @@ func (b *builder) findTapped() (netlink.Link, error) {
 	case l.Attrs().EncapType != "ether":
 		return nil, fmt.Errorf("interface: %s is %w: it is of type %s, and only Ethernet can be tapped", name, ErrUnsupported, l.Attrs().EncapType)
 	}
-	if _, ours := linkMark(l); ours && b.tap.Wire == nil {
-		return nil, fmt.Errorf("interface: %s is %w: it is a tap's device itself", name, ErrUnsupported)
+	if m, ours := linkMark(l); ours && m.Direction != "" {
+		return nil, fmt.Errorf("interface: %s is %w: it is a mirror itself", name, ErrUnsupported)
 	}
 	return l, nil
 }

@@ -134,3 +134,22 @@ func TestAWireMayHaveItsOwnMTUAndNoAddress(t *testing.T) {
 	}
 	healthy(t, p, ownerOf("c1"), want)
 }
+
+func TestAWireCanBeTappedAndAMirrorCannot(t *testing.T) {
+	s := newScene(t, 1450, 1500)
+	_, p := open(t, s.node, s.pod)
+	before := track(t, s.node.Space, s.pod.Space)
+	wire := parse(t, "{device: wire, %s}", wireText)
+	mirror := parse(t, "{device: mirror, interface: wire, veth: {}}")
+	add(t, p, ownerOf("c1"), wire)
+	capture := s.watch(add(t, p, ownerOf("c1"), mirror), mirror)
+	s.pod.Ping("198.19.0.1", 3)
+	expectPings(t, "the tap of the wire", capture, 3)
+	healthy(t, p, ownerOf("c1"), wire, mirror)
+	_, err := p.Add(ownerOf("c1"), parse(t, "{device: second, interface: mirror, veth: {}}"), "")
+	if !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "mirror is not supported: it is a mirror itself") {
+		t.Errorf("a mirror of a mirror: %v", err)
+	}
+	remove(t, p, ownerOf("c1"))
+	before.unchanged("after Remove")
+}
