@@ -182,3 +182,56 @@ func (h *Host) Pod(name string, mtu int) *Pod {
 	p.Route("", fmt.Sprintf("fd00:18:%d::1", h.number))
 	return p
 }
+
+// Down sets a device down.
+func (s *Space) Down(name string) {
+	s.t.Helper()
+	if err := s.Netlink.LinkSetDown(s.Link(name)); err != nil {
+		s.t.Fatalf("in %s: set %s down: %v", s.Name, name, err)
+	}
+}
+
+// Delete deletes a device.
+func (s *Space) Delete(name string) {
+	s.t.Helper()
+	if err := s.Netlink.LinkDel(s.Link(name)); err != nil {
+		s.t.Fatalf("in %s: delete %s: %v", s.Name, name, err)
+	}
+}
+
+// MTU sets that of a device, in bytes.
+func (s *Space) MTU(name string, mtu int) {
+	s.t.Helper()
+	if err := s.Netlink.LinkSetMTU(s.Link(name), mtu); err != nil {
+		s.t.Fatalf("in %s: set the MTU of %s: %v", s.Name, name, err)
+	}
+}
+
+// ARP switches ARP on at a device.
+func (s *Space) ARP(name string) {
+	s.t.Helper()
+	if err := s.Netlink.LinkSetARPOn(s.Link(name)); err != nil {
+		s.t.Fatalf("in %s: switch ARP on at %s: %v", s.Name, name, err)
+	}
+}
+
+// DeleteClsact deletes a device's clsact, with all that hangs there.
+func (s *Space) DeleteClsact(name string) {
+	s.t.Helper()
+	q := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: s.Link(name).Attrs().Index,
+		Parent: netlink.HANDLE_CLSACT, Handle: netlink.HANDLE_CLSACT & 0xffff0000}}
+	if err := s.Netlink.QdiscDel(q); err != nil {
+		s.t.Fatalf("in %s: delete clsact of %s: %v", s.Name, name, err)
+	}
+}
+
+// VXLAN makes a VXLAN device, up and without IPv6; id 0 is external mode.
+func (s *Space) VXLAN(name string, id, port int) {
+	s.t.Helper()
+	v := &netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: name, TxQLen: -1}, VxlanId: id, Port: port, FlowBased: id == 0}
+	if err := s.Netlink.LinkAdd(v); err != nil {
+		s.t.Fatalf("in %s: make the VXLAN device %s: %v", s.Name, name, err)
+	}
+	s.Sysctl("ipv6", name, "disable_ipv6", "1")
+	s.Up(name)
+}

@@ -36,45 +36,46 @@ func TestNoFailureOfTheMirrorCostsThePodAPacket(t *testing.T) {
 	// What goes wrong, with which tap, and what Check says of it.
 	for name, c := range map[string]struct {
 		tap    string
-		breaks func(s *scene, made Made)
+		breaks func(t *testing.T, s *scene, made Made)
 		says   string
 	}{
-		"the collector is unreachable":           {`vxlan: {vni: 1, remote: 198.18.0.99}`, func(*scene, Made) {}, ""},
-		"the node has no route to the collector": {`vxlan: {vni: 1, remote: 203.0.113.9}`, func(*scene, Made) {}, ""},
-		"the node's end is down": {`vxlan: {vni: 1, remote: COLLECTOR4}`, func(s *scene, made Made) {
-			s.down(s.node.Space, made.Host.Name)
+		"the collector is unreachable":           {`vxlan: {vni: 1, remote: 198.18.0.99}`, func(*testing.T, *scene, Made) {}, ""},
+		"the node has no route to the collector": {`vxlan: {vni: 1, remote: 203.0.113.9}`, func(*testing.T, *scene, Made) {}, ""},
+		"the node's end is down": {`vxlan: {vni: 1, remote: COLLECTOR4}`, func(t *testing.T, s *scene, made Made) {
+			s.node.Down(made.Host.Name)
 		}, "is down"},
-		"the pod's end is down": {`veth: {}`, func(s *scene, _ Made) { s.down(s.pod.Space, "mirror") }, "the device mirror is down"},
-		"the relay is down": {`vxlan: {vni: 1, remote: COLLECTOR4}`, func(s *scene, _ Made) {
-			s.down(s.node.Space, s.relay())
+		"the pod's end is down": {`veth: {}`, func(t *testing.T, s *scene, _ Made) { s.pod.Down("mirror") }, "the device mirror is down"},
+		"the relay is down": {`vxlan: {vni: 1, remote: COLLECTOR4}`, func(t *testing.T, s *scene, _ Made) {
+			s.node.Down(s.relay())
 		}, "the relay podtap"},
-		"the relay is deleted": {`vxlan: {vni: 1, remote: COLLECTOR4}`, func(s *scene, _ Made) { s.del(s.node.Space, s.relay()) }, "is missing on the node; nothing is sent to 198.18.0."},
-		"the relay sends elsewhere too": {`vxlan: {vni: 1, remote: COLLECTOR4}`, func(s *scene, _ Made) {
+		"the relay is deleted": {`vxlan: {vni: 1, remote: COLLECTOR4}`, func(t *testing.T, s *scene, _ Made) { s.node.Delete(s.relay()) }, "is missing on the node; nothing is sent to 198.18.0."},
+		"the relay sends elsewhere too": {`vxlan: {vni: 1, remote: COLLECTOR4}`, func(t *testing.T, s *scene, _ Made) {
+			needsTC(t)
 			s.node.Run("bridge", "fdb", "append", "00:00:00:00:00:00", "dev", s.relay(), "dst", "198.18.0.77", "vni", "5", "self", "permanent")
 		}, "instead of 198.18.0."},
-		"the VXLAN device in the pod is deleted": {`vxlan: {vni: 1, remote: COLLECTOR4, placement: pod, oversize: fragment}`, func(s *scene, _ Made) { s.del(s.pod.Space, "mirror") }, "its device is missing in the pod"},
-		"the veth is deleted":                    {`veth: {}`, func(s *scene, made Made) { s.del(s.node.Space, made.Host.Name) }, "its device is missing in the pod"},
-		"the pod's own clsact is deleted":        {`veth: {}`, func(s *scene, _ Made) { s.pod.Run("tc", "qdisc", "del", "dev", "eth0", "clsact") }, "ingress of eth0: its rule is missing; nothing is copied"},
-		"the seal is taken off": {`veth: {}`, func(s *scene, made Made) {
-			s.node.Run("tc", "qdisc", "del", "dev", made.Host.Name, "clsact")
+		"the VXLAN device in the pod is deleted": {`vxlan: {vni: 1, remote: COLLECTOR4, placement: pod, oversize: fragment}`, func(t *testing.T, s *scene, _ Made) { s.pod.Delete("mirror") }, "its device is missing in the pod"},
+		"the veth is deleted":                    {`veth: {}`, func(t *testing.T, s *scene, made Made) { s.node.Delete(made.Host.Name) }, "its device is missing in the pod"},
+		"the pod's own clsact is deleted":        {`veth: {}`, func(t *testing.T, s *scene, _ Made) { s.pod.DeleteClsact("eth0") }, "ingress of eth0: its rule is missing; nothing is copied"},
+		"the seal is taken off": {`veth: {}`, func(t *testing.T, s *scene, made Made) {
+			s.node.DeleteClsact(made.Host.Name)
 		}, "is not sealed"},
-		"the redirect is taken off": {`vxlan: {vni: 1, remote: COLLECTOR4}`, func(s *scene, made Made) {
+		"the redirect is taken off": {`vxlan: {vni: 1, remote: COLLECTOR4}`, func(t *testing.T, s *scene, made Made) {
+			needsTC(t)
 			s.node.Run("tc", "filter", "del", "dev", made.Host.Name, "ingress", "prio", "1")
 		}, "does not redirect to the relay"},
-		"the mirror's MTU is lowered": {`veth: {}`, func(s *scene, made Made) {
-			s.node.Run("ip", "link", "set", made.Host.Name, "mtu", "1000")
+		"the mirror's MTU is lowered": {`veth: {}`, func(t *testing.T, s *scene, made Made) {
+			s.node.MTU(made.Host.Name, 1000)
 		}, "has MTU 1000 instead of 65535"},
-		"ARP is switched on": {`veth: {}`, func(s *scene, made Made) { s.node.Run("ip", "link", "set", made.Host.Name, "arp", "on") }, "answers ARP"},
+		"ARP is switched on": {`veth: {}`, func(t *testing.T, s *scene, made Made) { s.node.ARP(made.Host.Name) }, "answers ARP"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			needsTC(t)
 			s := newScene(t, 1450, 1500)
 			_, p := open(t, s.node, s.pod)
 			want := s.want(t, c.tap, "direction: both")
 			made := add(t, p, ownerOf("c1"), want)
 			healthy(t, p, ownerOf("c1"), want)
 			s.exchange(t, "before", 300)
-			c.breaks(s, made)
+			c.breaks(t, s, made)
 			s.exchange(t, "after", 1300)
 			s.expectCheck(t, p, want, c.says)
 			remove(t, p, ownerOf("c1"))
@@ -97,14 +98,6 @@ func (s *scene) expectCheck(t *testing.T, p *Pod, want tap.Tap, says string) {
 	}
 }
 
-func (s *scene) down(at *lab.Space, device string) {
-	at.Run("ip", "link", "set", device, "down")
-}
-
-func (s *scene) del(at *lab.Space, device string) {
-	at.Run("ip", "link", "del", device)
-}
-
 // relay is the name of the node's only relay.
 func (s *scene) relay() string {
 	links, _ := s.node.Netlink.LinkList()
@@ -121,7 +114,6 @@ func TestRaisingThePodsMTULaterLosesNeitherPacketsNorCopies(t *testing.T) {
 	_, p := open(t, s.node, s.pod)
 	for _, v := range variants {
 		t.Run(v.name, func(t *testing.T) {
-			needsTC(t)
 			s.mtu(1500)
 			want := s.want(t, v.text, "direction: both")
 			capture := s.watch(add(t, p, ownerOf("c1"), want), want)
@@ -139,11 +131,11 @@ func TestRaisingThePodsMTULaterLosesNeitherPacketsNorCopies(t *testing.T) {
 // mtu sets that of the pods' cables and bridges.
 func (s *scene) mtu(n int) {
 	for _, h := range []*lab.Host{s.node, s.other} {
-		h.Run("ip", "link", "set", "pod1", "mtu", fmt.Sprint(n))
-		h.Run("ip", "link", "set", "cni0", "mtu", fmt.Sprint(n))
+		h.MTU("pod1", n)
+		h.MTU("cni0", n)
 	}
-	s.pod.Run("ip", "link", "set", "eth0", "mtu", fmt.Sprint(n))
-	s.peer.Run("ip", "link", "set", "eth0", "mtu", fmt.Sprint(n))
+	s.pod.MTU("eth0", n)
+	s.peer.MTU("eth0", n)
 }
 
 // A copy that does not fit must not teach the pod, or the node, a smaller path.

@@ -58,16 +58,17 @@ func TestARelayWhoseNameIsTakenGetsAnother(t *testing.T) {
 // Another pod's ADD finds a relay that somebody has changed; the pods that use it
 // must not be cut off by its repair.
 func TestARelayIsRepairedInPlace(t *testing.T) {
-	needsTC(t)
-	for name, damage := range map[string]func(s *scene){
-		"IPv6 on":  func(s *scene) { s.node.Sysctl("ipv6", s.relay(), "disable_ipv6", "0") },
-		"down":     func(s *scene) { s.down(s.node.Space, s.relay()) },
-		"ARP on":   func(s *scene) { s.node.Run("ip", "link", "set", s.relay(), "arp", "on") },
-		"unsealed": func(s *scene) { s.node.Run("tc", "qdisc", "del", "dev", s.relay(), "clsact") },
-		"one destination more": func(s *scene) {
+	for name, damage := range map[string]func(t *testing.T, s *scene){
+		"IPv6 on":  func(_ *testing.T, s *scene) { s.node.Sysctl("ipv6", s.relay(), "disable_ipv6", "0") },
+		"down":     func(_ *testing.T, s *scene) { s.node.Down(s.relay()) },
+		"ARP on":   func(_ *testing.T, s *scene) { s.node.ARP(s.relay()) },
+		"unsealed": func(_ *testing.T, s *scene) { s.node.DeleteClsact(s.relay()) },
+		"one destination more": func(t *testing.T, s *scene) {
+			needsTC(t)
 			s.node.Run("bridge", "fdb", "append", "00:00:00:00:00:00", "dev", s.relay(), "dst", "198.18.0.77", "vni", "5", "self", "permanent")
 		},
-		"no destination": func(s *scene) {
+		"no destination": func(t *testing.T, s *scene) {
+			needsTC(t)
 			s.node.Run("bridge", "fdb", "del", "00:00:00:00:00:00", "dev", s.relay(), "dst", s.collector.IPv4(), "vni", "100", "port", "4789", "self")
 		},
 	} {
@@ -79,7 +80,7 @@ func TestARelayIsRepairedInPlace(t *testing.T) {
 			want := s.want(t, variants[1].text, "direction: both")
 			capture := s.watch(add(t, p, ownerOf("c1"), want), want)
 			index := s.node.Link(s.relay()).Attrs().Index
-			damage(s)
+			damage(t, s)
 			add(t, q, ownerOf("c2"), want)
 			healthy(t, p, ownerOf("c1"), want)
 			healthy(t, q, ownerOf("c2"), want)

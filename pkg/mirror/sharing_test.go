@@ -131,17 +131,12 @@ func TestTapsOfTwoNetworksOnOnePodLeaveEachOtherAlone(t *testing.T) {
 }
 
 func TestTheClustersOwnVXLANIsNotDisturbed(t *testing.T) {
-	for name, link := range map[string][]string{
-		"external on 4789": {"external", "dstport", "4789"},
-		"an id on 4789":    {"id", "1", "dstport", "4789", "local", "198.18.0.1"},
-		"external on 8472": {"external", "dstport", "8472"},
+	for name, overlay := range map[string][2]int{ // id, 0 for external mode, and port
+		"external on 4789": {0, 4789}, "an id on 4789": {1, 4789}, "external on 8472": {0, 8472},
 	} {
 		t.Run(name, func(t *testing.T) {
-			needsTC(t)
 			s := newScene(t, 1450, 1500)
-			s.node.Run("ip", append([]string{"link", "add", "overlay", "type", "vxlan"}, link...)...)
-			s.node.Sysctl("ipv6", "overlay", "disable_ipv6", "1")
-			s.node.Up("overlay")
+			s.node.VXLAN("overlay", overlay[0], overlay[1])
 			_, p := open(t, s.node, s.pod)
 			before := track(t, s.node.Space)
 			capture := s.collector.Collect("[::]:4789")
