@@ -201,13 +201,7 @@ func TestWhatThePodWritesIntoItsMirrorGoesOnlyWhereCopiesGo(t *testing.T) {
 			back := s.pod.Capture("mirror")
 			frames := forged(t, s.allMACs(t, devices...), s.node.IPv4(), s.node.IPv6(), victim.IPv4, victim.IPv6, s.peer.IPv4)
 			inject(t, s.pod.Space, "mirror", frames)
-			n := 0
-			for _, f := range sink.Settle(len(frames)) {
-				if bytes.Equal(f.SourceMAC(), attacker) {
-					n++
-				}
-			}
-			if n != len(frames) {
+			if n := len(onlyFrom(sink.Settle(len(frames)), attacker)); n != len(frames) {
 				t.Errorf("the sink got %d of %d frames", n, len(frames))
 			}
 			expectNone(t, captures)
