@@ -1,5 +1,6 @@
 # podtap. `make demo` shows it working, `make test` proves it; both need Go, git
-# and make only, and run as an ordinary user (in a user namespace) or as root.
+# and make only, and run as an ordinary user (in a user namespace) or as root. The
+# first time they fetch Go modules.
 
 GO      ?= go
 BIN     := $(CURDIR)/bin

@@ -1,6 +1,6 @@
 // Package agent is the small protocol by which the CNI plugin asks the node's
 // agent for a pod's annotations where the runtime did not hand them over. Over a
-// Unix socket that only root may use, the plugin writes one line of JSON, a
+// Unix socket that only root should be able to use, the plugin writes one line of JSON, a
 // Request, and reads one line back, a Response; then both hang up. Both sides
 // are here, so that they cannot disagree.
 package agent

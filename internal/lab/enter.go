@@ -144,14 +144,6 @@ func NewSpace(t T, name string) *Space {
 	return s
 }
 
-// Root is the namespace that the lab was entered with.
-func Root(t T) *Space {
-	t.Helper()
-	s := openSpace(t, "root", fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()))
-	t.Cleanup(func() { s.close() })
-	return s
-}
-
 func openSpace(t T, name, path string) *Space {
 	t.Helper()
 	space, err := ns.GetNS(path)

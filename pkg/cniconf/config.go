@@ -176,7 +176,7 @@ func (c *Config) AttachmentTap(ifName string) (t tap.Tap, changed bool, err erro
 	}
 	taps, err := tap.FromTree(tree)
 	if err == nil && len(taps) != 1 {
-		err = fmt.Errorf("%d taps; a network whose only plugin is podtap has exactly one", len(taps))
+		err = fmt.Errorf("%d taps; a network whose only plugin is podtap has exactly one, and in a chain podtap comes after the plugin that makes the pod's interface", len(taps))
 	}
 	if err == nil && taps[0].Device != "" && taps[0].Device != ifName {
 		err = fmt.Errorf("device: %q is not allowed; the device of an attachment is its interface, %q", taps[0].Device, ifName)

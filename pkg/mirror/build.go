@@ -117,7 +117,7 @@ func (b *builder) buildInPod() error {
 // markBoth writes the owner into the alias of each device of the tap.
 func (b *builder) markBoth(device, host netlink.Link) error {
 	if b.tap.Wire == nil {
-		hooks, err := b.pod.hooks()
+		hooks, err := b.pod.hookQdiscs()
 		if err != nil {
 			return err
 		}

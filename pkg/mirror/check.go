@@ -189,7 +189,7 @@ func (p *Pod) checkRules(owner Owner, t tap.Tap, device int) ([]string, error) {
 	if t.VXLAN != nil {
 		want = passCopies(t.VXLAN)
 	}
-	kinds, err := p.hooks()
+	kinds, err := p.hookQdiscs()
 	if err != nil {
 		return nil, err
 	}

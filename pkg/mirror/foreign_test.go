@@ -124,7 +124,7 @@ func TestADeviceWithAnotherOwnersAliasIsNotTouched(t *testing.T) {
 	s := newScene(t, 1450, 1500)
 	node, p := open(t, s.node, s.pod)
 	lab.Cable(s.node.Space, "foreign", s.pod.Space, "mirror", 1500)
-	for _, alias := range []string{"", "podtap", "podtap/1", "podtap/1 cni net c1 eth0", "podtap/1 snmp net c1 eth0 mirror", "podtap/2 cni net c1 eth0 mirror",
+	for _, alias := range []string{"", "podtap", "podtap/1", "podtap/1 cni net c1 eth0", "podtap/1 snmp net c1 eth0 mirror", "podtap/1 tap net c1 eth0 mirror", "podtap/2 cni net c1 eth0 mirror",
 		"podtap/1 cni net c2 eth0 mirror", "podtap/1 relay 198.18.0.3 100 4789"} {
 		if err := s.node.Netlink.LinkSetAlias(s.node.Link("foreign"), alias); err != nil {
 			t.Fatal(err)

@@ -34,10 +34,10 @@ func TestAnAliasWithoutGroupAndKindDeletesNothing(t *testing.T) {
 	before := track(t, s.node.Space)
 	add(t, p, ownerOf("c1"), s.want(t, variants[1].text, "direction: both"))
 	remove(t, p, ownerOf("c1"))
-	if err := node.Collect("net", nil); err != nil {
+	if err := node.RemoveStale("net", nil); err != nil {
 		t.Error(err)
 	}
-	before.unchanged("after Remove and Collect")
+	before.unchanged("after Remove and RemoveStale")
 }
 
 func TestARelayWhoseNameIsTakenGetsAnother(t *testing.T) {

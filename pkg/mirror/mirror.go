@@ -90,20 +90,34 @@ func (n *Node) OpenPod(path string) (*Pod, error) {
 	return &Pod{space, n}, nil
 }
 
-// Taken says whether a device of this name exists in the pod that is not the
-// owner's own.
-func (p *Pod) Taken(owner Owner) (func(name string) bool, error) {
+// Others is what a pod has beside one owner's taps.
+type Others struct {
+	names map[string]bool
+	// Taps is how many of the devices are taps of other owners.
+	Taps int
+}
+
+// Has says whether one of the devices has a name.
+func (o Others) Has(name string) bool { return o.names[name] }
+
+// Others lists the pod's devices that are not the owner's.
+func (p *Pod) Others(owner Owner) (Others, error) {
 	links, err := p.links()
 	if err != nil {
-		return nil, err
+		return Others{}, err
 	}
-	taken := map[string]bool{}
+	others := Others{names: map[string]bool{}}
 	for _, l := range links {
-		if m, ours := linkMark(l); !ours || !m.ownedBy(owner) {
-			taken[l.Attrs().Name] = true
+		m, isTap := linkMark(l)
+		if isTap && m.ownedBy(owner) {
+			continue
+		}
+		others.names[l.Attrs().Name] = true
+		if isTap {
+			others.Taps++
 		}
 	}
-	return func(name string) bool { return taken[name] }, nil
+	return others, nil
 }
 
 // HasInterface says whether the pod has an interface of this name.
@@ -168,8 +182,8 @@ func (p *Pod) Add(owner Owner, t tap.Tap, pod string) (Made, error) {
 	return Made{}, err
 }
 
-// Same says whether the pod is on the node's own network.
-func (p *Pod) Same(n *Node) bool {
+// isNodes says whether the namespace is the node's own.
+func (p *Pod) isNodes(n *Node) bool {
 	var a, b unix.Stat_t
 	if unix.Fstat(int(p.space.Fd()), &a) != nil || unix.Fstat(int(n.space.Fd()), &b) != nil {
 		return false

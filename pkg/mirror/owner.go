@@ -16,10 +16,8 @@ import (
 // Source says who asked for a tap.
 type Source string
 
-const (
-	SourceCNI Source = "cni" // CNI's ADD
-	SourceTap Source = "tap" // a Tap object
-)
+// SourceCNI is CNI's ADD. Aliases of any other source are left alone.
+const SourceCNI Source = "cni"
 
 // Owner is whose a tap is: for CNI, one attachment of a container to a network.
 type Owner struct {
@@ -106,7 +104,7 @@ func parseMark(alias string) (m mark, ok bool) {
 		return mark{}, false
 	}
 	m.Source, m.Network, m.ContainerID, m.IfName, m.Device = Source(words[0]), words[1], words[2], words[3], words[4]
-	if m.Source != SourceCNI && m.Source != SourceTap {
+	if m.Source != SourceCNI {
 		return mark{}, false
 	}
 	for _, w := range words[5:] {

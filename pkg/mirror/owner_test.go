@@ -22,7 +22,7 @@ func TestAnAliasTellsItsOwnerWhateverTheLengths(t *testing.T) {
 	for name, m := range map[string]mark{
 		"ordinary":     {Owner: ownerOf("0123456789abcdef"), Device: "mirror", Interface: "eth0", Direction: tap.Both, Pod: "default/web-0"},
 		"everything":   {Owner: ownerOf(strings.Repeat("c", 64)), Device: "fifteen-bytes-x", Interface: "fifteen-bytes-y", Direction: tap.Ingress, Relay: "podtap012345678", Clsact: true, ZeroQueue: true, Pod: "a/b"},
-		"long names":   {Owner: Owner{SourceTap, long, long, "net1"}, Device: "fifteen-bytes-x", Interface: "fifteen-bytes-y", Direction: tap.Egress, Relay: "podtap012345678", Pod: long},
+		"long names":   {Owner: Owner{SourceCNI, long, long, "net1"}, Device: "fifteen-bytes-x", Interface: "fifteen-bytes-y", Direction: tap.Egress, Relay: "podtap012345678", Pod: long},
 		"a wire":       {Owner: ownerOf("c"), Device: "w", Interface: "eth0"},
 		"an odd pod":   {Owner: ownerOf("c"), Device: "w", Interface: "eth0", Pod: "a b\nc"},
 		"no pod known": {Owner: ownerOf("c"), Device: "w", Interface: "eth0", Direction: tap.Both},

@@ -171,7 +171,7 @@ func TestAU32RuleCopiesEverythingToo(t *testing.T) {
 	if err := p.detach(marked.sameOwner); err != nil {
 		t.Fatal(err)
 	}
-	if kinds, err := p.hooks(); err != nil || kinds[eth0] != "" {
+	if kinds, err := p.hookQdiscs(); err != nil || kinds[eth0] != "" {
 		t.Errorf("after detach eth0 still has %q (%v)", kinds[eth0], err)
 	}
 }

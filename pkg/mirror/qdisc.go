@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hooks lists the devices that have a clsact or an ingress qdisc, by index.
-func (n *namespace) hooks() (map[int]string, error) {
+// hookQdiscs lists the devices that have a clsact or an ingress qdisc, by index.
+func (n *namespace) hookQdiscs() (map[int]string, error) {
 	qdiscs, err := retryDump(func() ([]netlink.Qdisc, error) { return n.handle.QdiscList(nil) })
 	if err != nil {
 		return nil, fmt.Errorf("list qdiscs: %w", err)
@@ -91,7 +91,7 @@ func (n *namespace) attach(l netlink.Link, ofTap cookie, hooks []uint32, r rule)
 			return err
 		}
 	}
-	kinds, err := n.hooks()
+	kinds, err := n.hookQdiscs()
 	if err != nil {
 		return err
 	}
@@ -172,7 +172,7 @@ func freePriority(present []installed) (uint16, error) {
 // detach removes the rules whose cookie is wanted from every interface of the
 // namespace, and each clsact that podtap made and that is empty thereby.
 func (n *namespace) detach(wanted func(cookie) bool) error {
-	hooks, err := n.hooks()
+	hooks, err := n.hookQdiscs()
 	if err != nil {
 		return err
 	}
@@ -241,7 +241,7 @@ func (n *namespace) deleteTables(index int, qdisc string, gone []installed) erro
 
 // removeIfEmpty removes a device's clsact if there is no rule on it.
 func (n *namespace) removeIfEmpty(index int) error {
-	kinds, err := n.hooks()
+	kinds, err := n.hookQdiscs()
 	if err != nil || kinds[index] != "clsact" {
 		return err
 	}

@@ -1,7 +1,7 @@
 // Package tap is podtap's one idea: a Tap says which packets of which pod
 // interface are copied, and where the copies go. The package parses taps from
-// YAML or JSON, fills in defaults and validates; it knows nothing of CNI,
-// Kubernetes or the kernel, so that annotations, network configurations and
+// YAML or JSON, fills in defaults and validates; it knows nothing of CNI's
+// protocol, Kubernetes or the kernel, so that annotations, network configurations and
 // command lines all mean the same thing.
 package tap
 
@@ -34,24 +34,24 @@ type Direction string
 const (
 	Ingress Direction = "ingress" // what the pod receives
 	Egress  Direction = "egress"  // what the pod sends
-	Both    Direction = "both"
+	Both    Direction = "both"    // ingress and egress, each packet once
 )
 
 // Sink names what a tap's copies go to.
 type Sink string
 
 const (
-	SinkVeth  Sink = "veth"
-	SinkVXLAN Sink = "vxlan"
-	SinkWire  Sink = "wire"
+	SinkVeth  Sink = "veth"  // a device on the node
+	SinkVXLAN Sink = "vxlan" // a collector, in VXLAN
+	SinkWire  Sink = "wire"  // no copies: a plain second interface
 )
 
 // Placement says in which network namespace the VXLAN device is.
 type Placement string
 
 const (
-	PlacementNode Placement = "node"
-	PlacementPod  Placement = "pod"
+	PlacementNode Placement = "node" // on the node, shared by taps of one collector
+	PlacementPod  Placement = "pod"  // in the pod, its underlay in the node
 )
 
 // Oversize says what happens to a copy that does not fit the path to its collector.

@@ -31,6 +31,7 @@ func cmdAdd(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
+	log.Debug("taps wanted", "network", w.own, "annotation", len(w.taps)-w.own)
 	if len(w.taps) == 0 {
 		return conf.WriteResult(os.Stdout, nil)
 	}
@@ -66,10 +67,13 @@ func (w wanted) isAuthors(i int) bool { return i >= w.own }
 
 // origin words where a tap comes from.
 func (w wanted) origin(i int) string {
-	if w.isAuthors(i) && !w.alone {
-		return "annotation " + cniconf.AnnotationKey
+	switch {
+	case !w.isAuthors(i):
+		return "network configuration"
+	case w.alone:
+		return "network configuration with the attachment's cni-args"
 	}
-	return "network configuration"
+	return "annotation " + cniconf.AnnotationKey
 }
 
 // wantedTaps gathers the taps of the network configuration and of the pod's
@@ -149,7 +153,11 @@ func (s *session) add(w wanted, log *slog.Logger) ([]mirror.Made, error) {
 				for _, warning := range m.Warnings {
 					log.Warn(warning, "tap", t.Device)
 				}
-				log.Info("tap made", "tap", t.Device, "interface", t.Interface, "direction", t.Direction, "sink", t.Sink())
+				host := ""
+				if m.Host != nil {
+					host = m.Host.Name
+				}
+				log.Info("tap made", "tap", t.Device, "interface", t.Interface, "direction", t.Direction, "sink", t.Sink(), "host", host)
 				made = append(made, m)
 				continue
 			}

@@ -63,11 +63,11 @@ func (s *session) expected() (w wanted, known bool, err error) {
 	if s.conf.IsAttachment(s.args.IfName, s.args.Netns) {
 		// A chain behind a plugin without addresses looks the same: there the
 		// interface is not a tap's.
-		taken, err := s.pod.Taken(s.owner)
+		others, err := s.pod.Others(s.owner)
 		if err != nil {
 			return w, false, cniconf.Error(types.ErrIOFailure, err)
 		}
-		if !taken(s.args.IfName) {
+		if !others.Has(s.args.IfName) {
 			t, _, err := s.conf.AttachmentTap(s.args.IfName)
 			return wanted{taps: []tap.Tap{t}, own: 1, alone: true}, true, err
 		}

@@ -92,7 +92,7 @@ func cmdGC(args *skel.CmdArgs) error {
 		return cniconf.Error(types.ErrIOFailure, err)
 	}
 	defer node.Close()
-	if err := node.Collect(network, valid); err != nil {
+	if err := node.RemoveStale(network, valid); err != nil {
 		return cniconf.Error(types.ErrIOFailure, fmt.Errorf("collect stale taps: %w", err))
 	}
 	return nil

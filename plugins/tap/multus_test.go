@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -212,4 +213,17 @@ func TestAChainBehindAPluginWithoutAddressesIsAChain(t *testing.T) {
 			untouched(t)
 		})
 	}
+}
+
+func TestSixteenTapsIsTheMostOfAllNetworksTogether(t *testing.T) {
+	s := newScene(t)
+	var taps []string
+	for i := range 16 {
+		taps = append(taps, fmt.Sprintf(`{"device":"tap%d","veth":{}}`, i))
+	}
+	s.call("ADD", s.configured("["+strings.Join(taps, ",")+"]")).succeeds()
+	untouched := s.untouched()
+	s.callFor(s.net1(), "ADD", attached(newest, "sensors", `[{"veth":{}}]`)).
+		fails(types.ErrInvalidNetworkConfig, "the pod has 16 of other networks, and 1 more are too many", "at most 16")
+	untouched(t)
 }

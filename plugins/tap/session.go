@@ -64,7 +64,7 @@ func (s *session) complete(taps []tap.Tap, code uint, w wanted) error {
 	if has && !w.alone {
 		iface = s.args.IfName
 	}
-	taken, err := s.pod.Taken(s.owner)
+	present, err := s.pod.Others(s.owner)
 	if err != nil {
 		return cniconf.Error(types.ErrIOFailure, err)
 	}
@@ -72,7 +72,11 @@ func (s *session) complete(taps []tap.Tap, code uint, w wanted) error {
 	if code == cniconf.CodeAnnotation && !w.alone {
 		of, others = "annotation "+cniconf.AnnotationKey, w.taps[:w.own]
 	}
-	if err := tap.Complete(taps, iface, taken, others...); err != nil {
+	if n := len(taps) + len(others); present.Taps > 0 && present.Taps+n > tap.MaxTaps {
+		return cniconf.Error(code, fmt.Errorf("taps of the %s: the pod has %d of other networks, and %d more are too many; a pod may have at most %d",
+			of, present.Taps, n, tap.MaxTaps))
+	}
+	if err := tap.Complete(taps, iface, present.Has, others...); err != nil {
 		return cniconf.Error(code, fmt.Errorf("taps of the %s: %w", of, err))
 	}
 	return nil

@@ -16,10 +16,9 @@ const namedSpaces = "/run/netns"
 // namespace comes again with the next run.
 const maxStale = 64
 
-// Collect removes the taps that CNI made under a network's name and whose owner
-// is not among the valid ones, as CNI's GC asks. Taps of other networks and of
-// Tap objects stay. It goes on past what it cannot remove.
-func (n *Node) Collect(network string, valid []Owner) error {
+// RemoveStale removes the taps that CNI made under a network's name and whose owner
+// is not among the valid ones, as CNI's GC asks. Taps of other networks stay. It goes on past what it cannot remove.
+func (n *Node) RemoveStale(network string, valid []Owner) error {
 	keep := map[Owner]bool{}
 	for _, o := range valid {
 		keep[o.shortened()] = true
@@ -71,7 +70,7 @@ func (n *Node) eachPod(visit func(*Pod) error) error {
 		if err != nil {
 			continue
 		}
-		if !p.Same(n) { // somebody may have given the node's own one a name
+		if !p.isNodes(n) { // somebody may have given the node's own one a name
 			failed = errors.Join(failed, visit(p))
 		}
 		p.Close()
