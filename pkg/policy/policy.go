@@ -13,6 +13,7 @@ import (
 	"io"
 	"net/netip"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -134,75 +135,51 @@ func strict(text []byte, into any) error {
 
 // rule turns what was written into a Rule, with every mistake.
 func (w writtenRule) rule(at string) (Rule, []error) {
-	r := Rule{HostNames: w.HostNames}
-	var mistakes []error
-	bad := func(list, value, allowed string) {
-		mistakes = append(mistakes, fmt.Errorf("%s.%s: %s is not allowed; it must be %s", at, list, tap.Quote(value), allowed))
-	}
-	r.Namespaces = parse(w.Namespaces, func(s string) (string, bool) {
-		_, err := path.Match(s, "")
-		if err != nil || s == "" {
-			bad("namespaces", s, "a name or a pattern such as prod-*")
-		}
-		return s, err == nil
-	})
-	r.Sinks = parse(w.Sinks, func(s string) (tap.Sink, bool) {
-		known := s == "veth" || s == "vxlan" || s == "wire"
-		if !known {
-			bad("sinks", s, "veth, vxlan or wire")
-		}
-		return tap.Sink(s), known
-	})
-	r.Destinations = parse(w.Destinations, func(s string) (netip.Prefix, bool) {
-		p, ok := parsePrefix(s)
-		if !ok {
-			bad("destinations", s, "an address or a prefix such as 198.18.0.0/15")
-		}
-		return p, ok
-	})
-	r.Ports = parse(w.Ports, func(s string) (Range, bool) {
-		n, ok := parseRange(s, 65535)
-		if !ok {
-			bad("ports", s, "a port or a range from 1 to 65535, such as 4789-4799")
-		}
-		return n, ok
-	})
-	r.VNIs = parse(w.VNIs, func(s string) (Range, bool) {
-		n, ok := parseRange(s, tap.MaxVNI)
-		if !ok {
-			bad("vnis", s, "a VNI or a range from 1 to 16777215, such as 100-199")
-		}
-		return n, ok
-	})
-	r.Placements = parse(w.Placements, func(s string) (tap.Placement, bool) {
-		known := s == "node" || s == "pod"
-		if !known {
-			bad("placements", s, "node or pod")
-		}
-		return tap.Placement(s), known
-	})
-	r.Addresses = parse(w.Addresses, func(s string) (netip.Prefix, bool) {
-		p, ok := parsePrefix(s)
-		if !ok {
-			bad("addresses", s, "an address or a prefix such as 198.19.0.0/24")
-		}
-		return p, ok
-	})
-	return r, mistakes
+	m := &reader{at: at}
+	prefix := "an address or a prefix such as 198.18.0.0/15"
+	return Rule{
+		Namespaces:   parse(m, "namespaces", w.Namespaces, "a name or a pattern such as prod-*", parsePattern),
+		Sinks:        parse(m, "sinks", w.Sinks, "veth, vxlan or wire", oneOf(tap.SinkVeth, tap.SinkVXLAN, tap.SinkWire)),
+		Destinations: parse(m, "destinations", w.Destinations, prefix, parsePrefix),
+		Ports:        parse(m, "ports", w.Ports, "a port or a range from 1 to 65535, such as 4789-4799", upTo(65535)),
+		VNIs:         parse(m, "vnis", w.VNIs, "a VNI or a range from 1 to 16777215, such as 100-199", upTo(tap.MaxVNI)),
+		Placements:   parse(m, "placements", w.Placements, "node or pod", oneOf(tap.PlacementNode, tap.PlacementPod)),
+		Addresses:    parse(m, "addresses", w.Addresses, prefix, parsePrefix),
+		HostNames:    w.HostNames,
+	}, m.found
 }
 
-// parse keeps a list's absence: nil stays nil, an empty list allows nothing.
-func parse[T any](list []string, one func(string) (T, bool)) []T {
+// reader reads one rule and gathers its mistakes.
+type reader struct {
+	at    string // path of the rule
+	found []error
+}
+
+// parse reads a list. It keeps its absence: nil stays nil, and an empty list
+// allows nothing.
+func parse[T any](m *reader, name string, list []string, allowed string, one func(string) (T, bool)) []T {
 	if list == nil {
 		return nil
 	}
 	out := []T{}
 	for _, s := range list {
-		if v, ok := one(s); ok {
-			out = append(out, v)
+		v, ok := one(s)
+		if !ok {
+			m.found = append(m.found, fmt.Errorf("%s.%s: %s is not allowed; it must be %s", m.at, name, tap.Quote(s), allowed))
+			continue
 		}
+		out = append(out, v)
 	}
 	return out
+}
+
+func parsePattern(s string) (string, bool) {
+	_, err := path.Match(s, "")
+	return s, err == nil && s != ""
+}
+
+func oneOf[T ~string](values ...T) func(string) (T, bool) {
+	return func(s string) (T, bool) { return T(s), slices.Contains(values, T(s)) }
 }
 
 func parsePrefix(s string) (netip.Prefix, bool) {
@@ -214,13 +191,16 @@ func parsePrefix(s string) (netip.Prefix, bool) {
 	return p.Masked(), err == nil && !p.Addr().Is4In6()
 }
 
-func parseRange(s string, most uint32) (Range, bool) {
-	first, last, isRange := strings.Cut(s, "-")
-	if !isRange {
-		last = first
+// upTo reads a number or a range of numbers from 1 to a limit.
+func upTo(most uint32) func(string) (Range, bool) {
+	return func(s string) (Range, bool) {
+		first, last, isRange := strings.Cut(s, "-")
+		if !isRange {
+			last = first
+		}
+		a, errA := strconv.ParseUint(strings.TrimSpace(first), 10, 32)
+		b, errB := strconv.ParseUint(strings.TrimSpace(last), 10, 32)
+		ok := errA == nil && errB == nil && a >= 1 && a <= b && b <= uint64(most)
+		return Range{uint32(a), uint32(b)}, ok
 	}
-	a, errA := strconv.ParseUint(strings.TrimSpace(first), 10, 32)
-	b, errB := strconv.ParseUint(strings.TrimSpace(last), 10, 32)
-	ok := errA == nil && errB == nil && a >= 1 && a <= b && b <= uint64(most)
-	return Range{uint32(a), uint32(b)}, ok
 }
