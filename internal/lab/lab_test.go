@@ -1,0 +1,53 @@
+package lab
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestMain(m *testing.M) { Main(m.Run, false) }
+
+// Whatever the environment says, the machine's own /run must not be mounted over.
+func TestPrepareRefusesTheNamespacesThatTheProgramCameFrom(t *testing.T) {
+	here, err := namespaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	network, mounts, _ := strings.Cut(here, " ")
+	for _, from := range []string{"", "1", here, network + " mnt:[1]", "net:[1] " + mounts} {
+		t.Setenv(outside, from)
+		if err := Prepare(); err == nil || !strings.Contains(err.Error(), "not in namespaces of its own") {
+			t.Errorf("from %q: %v", from, err)
+		}
+	}
+}
+
+func TestASpaceEndsWithItsTest(t *testing.T) {
+	path := ""
+	t.Run("inner", func(t *testing.T) {
+		s := NewSpace(t, "short-lived")
+		path = s.Path()
+		if _, err := os.Stat(path); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("%s is left: %v", path, err)
+	}
+}
+
+func TestASnapshotSeesAChangeAndItsUndoing(t *testing.T) {
+	a, b := NewSpace(t, "a"), NewSpace(t, "b")
+	Cable(a, "eth0", b, "eth0", 1500)
+	Settle(t, a, b)
+	before := a.Snapshot()
+	a.MTU("eth0", 1400)
+	if d := Difference(before, a.Snapshot()); !strings.Contains(d, "+ device eth0 veth mtu 1400") || !strings.Contains(d, "- device eth0 veth mtu 1500") {
+		t.Errorf("a changed MTU: %q", d)
+	}
+	a.MTU("eth0", 1500)
+	if d := Difference(before, a.Snapshot()); d != "" {
+		t.Errorf("changed back: %q", d)
+	}
+}
