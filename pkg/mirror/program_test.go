@@ -85,6 +85,7 @@ func TestOnlyVXLANToTheOwnCollectorAndCopiesArePassedOver(t *testing.T) {
 		"TCP over IPv6":                            {own6, with(v6, func(p *packet) { p.protocol = 6 }), true},
 		"a copy to another host":                   {own4, with(v4, func(p *packet) { p.from, p.dst = 0xff00, other4 }), false},
 		"a copy to another port":                   {own4, with(v4, func(p *packet) { p.from, p.to = 0xfffe, 9999 }), false},
+		"a copy to another host over IPv6":         {own6, with(v6, func(p *packet) { p.from, p.dst = 0xff00, other6 }), false},
 		"a copy over IPv6 seen by an IPv4 tap":     {own4, with(v6, func(p *packet) { p.from = 0xff00 }), false},
 		"a copy over IPv4 seen by an IPv6 tap":     {own6, with(v4, func(p *packet) { p.from = 0xff00 }), false},
 		"from the last port before":                {own4, with(v4, func(p *packet) { p.from, p.dst = 0xfeff, other4 }), true},

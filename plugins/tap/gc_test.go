@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -184,4 +185,22 @@ func TestStatusOfAHealthyNodeIsSilent(t *testing.T) {
 	if err := k.Status(conflist(newest, "net", bridgeOf(t, 7), "")); err != nil {
 		t.Errorf("STATUS of a chain: %v", err)
 	}
+}
+
+// A container may have two attachments to one network.
+func TestGCTakesSeveralAttachmentsOfOneContainer(t *testing.T) {
+	s := newScene(t)
+	nameless(t, s.node.Space)
+	empty := s.untouched()
+	for i, name := range []string{"eth0", "net1"} {
+		a := s.attachment()
+		a.IfName = name
+		s.callFor(a, "ADD", s.configured(fmt.Sprintf(`[{"device":"d%d","veth":{}}]`, i))).succeeds()
+	}
+	begin := time.Now()
+	s.call("GC", s.chained(newest).with(conf{"cni.dev/valid-attachments": []any{}})).silent()
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("GC took %v", took)
+	}
+	empty(t)
 }

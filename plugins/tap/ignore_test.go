@@ -106,3 +106,17 @@ func TestUnderIgnoreAnAttachmentStillNeedsItsOnlyTap(t *testing.T) {
 	s.call("ADD", s.configured(`[{"vxlan":{}}]`).with(ignoring())).fails(types.ErrInvalidNetworkConfig, "vxlan.vni")
 	untouched(t)
 }
+
+// Two taps of the administrator's that cannot be together cost only themselves.
+func TestUnderIgnoreTheNetworksMistakeDoesNotCostTheAuthorsTaps(t *testing.T) {
+	s := newScene(t)
+	untouched := s.untouched()
+	c := s.annotated("veth: {}").with(ignoring(), conf{"taps": json.RawMessage(`[{"device":"a","veth":{}},{"device":"a","veth":{}}]`)})
+	s.call("ADD", c).succeeds().says("level=ERROR", "the pod starts without a tap")
+	if !s.pod.Has("mirror") || s.pod.Has("a") {
+		t.Errorf("the pod has not exactly the author's tap: %q", snap(t, s.pod.Space))
+	}
+	s.call("CHECK", c).silent()
+	s.call("DEL", c).silent()
+	untouched(t)
+}

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func logging(path string) conf { return conf{"log": map[string]string{"level": "info", "file": path}} }
@@ -109,4 +112,43 @@ func TestTheLogsLevelIsKept(t *testing.T) {
 		s.call("ADD", c).fails(7, "log.level", phrase)
 	}
 	s.call("ADD", s.annotated("veth: {}").with(logging("relative"))).fails(7, "log.file", "absolute path")
+}
+
+func TestTheLogWarnsOfCopiesThatWillBeLost(t *testing.T) {
+	s := newScene(t)
+	s.call("ADD", s.configured(`{"vxlan":{"vni":7,"remote":"fd00:18::200"}}`)).succeeds().says("level=WARN", "will be lost", "tap=mirror")
+}
+
+func TestALogThatOthersCouldReadBecomesPrivate(t *testing.T) {
+	s := newScene(t)
+	path := filepath.Join(t.TempDir(), "podtap.log")
+	if err := errors.Join(os.WriteFile(path, []byte("old\n"), 0o600), os.Chmod(path, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	s.call("ADD", s.annotated("veth: {}").with(logging(path))).succeeds()
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the log's mode is %v (%v), want 0600", info.Mode(), err)
+	}
+}
+
+// A pipe must neither be waited for nor be written to.
+func TestALogFileIsNoPipe(t *testing.T) {
+	s := newScene(t)
+	for _, reader := range []bool{false, true} {
+		path := filepath.Join(t.TempDir(), "pipe")
+		if err := unix.Mkfifo(path, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if reader {
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+		}
+		c := s.annotated("veth: {}").with(logging(path))
+		s.call("ADD", c).succeeds().says("level=WARN", "no log file", "tap made")
+		s.call("DEL", c).silent()
+	}
 }

@@ -167,3 +167,33 @@ func TestAVXLANDeviceInExternalModeOccupiesNoVNI(t *testing.T) {
 		untouched(t)
 	}
 }
+
+// What is refused to everybody tells of the node's networks; an author who may
+// not have the tap anyway learns nothing of them.
+func TestWhomThePolicyRefusesLearnsNothingOfTheNode(t *testing.T) {
+	s := newScene(t)
+	s.node.VXLAN("flannel.1", 1, 8472)
+	const taken = `{"vxlan":{"vni":1,"port":8472,"remote":"198.18.0.200"}}`
+	got := s.call("ADD", s.annotated(taken)).fails(cniconf.CodePolicy, `adding "vxlan"`)
+	if strings.Contains(got.stdout+got.stderr, "flannel.1") {
+		t.Errorf("the author is told of the node's devices: %s", got.stdout)
+	}
+	s.call("ADD", s.annotated(taken).with(allowing())).fails(cniconf.CodePolicy, "flannel.1")
+}
+
+func TestTheNetworksTapsDoNotCountAsTheAuthors(t *testing.T) {
+	s := newScene(t)
+	c := s.annotated("[{veth: {}}, {veth: {}}]").with(policyOf(`{"maxTaps":2,"rules":[{"sinks":["veth"]}]}`),
+		conf{"taps": json.RawMessage(`[{"device":"a","veth":{}},{"device":"b","veth":{}}]`)})
+	s.call("ADD", c).succeeds()
+	s.call("CHECK", c).silent()
+}
+
+// An address that the chain has given the pod, and that is nowhere in it: a
+// plugin may have put it on a device of a virtual machine's.
+func TestAnAddressThatOnlyTheChainKnowsIsThePodsToo(t *testing.T) {
+	s := newScene(t)
+	prev := strings.Replace(string(prevResult(newest, s.pod)), `"ips":[`, `"ips":[{"address":"198.18.9.8/32"},`, 1)
+	s.call("ADD", s.configured(`{"vxlan":{"vni":7,"remote":"198.18.9.8"}}`).with(conf{"prevResult": json.RawMessage(prev)})).
+		fails(cniconf.CodePolicy, "198.18.9.8", "pod's own address")
+}
