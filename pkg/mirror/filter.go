@@ -25,8 +25,8 @@ const (
 
 // Priorities. A tap's rules should be early, because a rule of somebody else's
 // that redirects or steals a packet hides it from later ones; but not the
-// earliest, because tc gives a rule without a priority the one below the lowest
-// there is, and needs room.
+// earliest, so that who wants to come before them finds room. Rules without a
+// priority get one from 49152 down.
 const (
 	firstPriority = 256
 	lastPriority  = 4095

@@ -232,21 +232,24 @@ func TestRulesLeaveRoomForOthers(t *testing.T) {
 }
 
 // tc shows all rules below an ingress qdisc under the name that the last one came
-// with: ours must not change theirs.
+// with: ours must not change theirs while it is there either.
 func TestARuleBelowAnIngressQdiscHasTheNameOfTheOthers(t *testing.T) {
 	needsTC(t)
 	for _, parent := range []string{"ingress", "parent ffff:"} {
 		t.Run(parent, func(t *testing.T) {
 			s := newScene(t, 1450, 1500)
 			theirs(s.pod, "ingress", parent+" prio 1 protocol all u32 match u32 0 0"+theirMirror+" continue")
-			show := func() string {
-				return s.pod.Run("tc", append([]string{"filter", "show", "dev", "eth0"}, strings.Fields(parent)...)...)
-			}
-			before := strings.Count(show(), "theirs0")
+			before := tcDump(s.pod)
 			_, p := open(t, s.node, s.pod)
 			add(t, p, ownerOf("c1"), s.want(t, variants[0].text, "direction: ingress"))
-			if text := show(); strings.Count(text, "theirs0") != before || !strings.Contains(text, "cookie") {
-				t.Errorf("tc shows\n%s", text)
+			text := tcDump(s.pod)
+			for _, line := range strings.Split(before, "\n") {
+				if !strings.Contains(text, line) {
+					t.Errorf("tc shows no longer %q:\n%s", line, text)
+				}
+			}
+			if !strings.Contains(text, "cookie") {
+				t.Errorf("tc does not show ours:\n%s", text)
 			}
 		})
 	}

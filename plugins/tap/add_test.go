@@ -87,18 +87,23 @@ func TestAddAgainConverges(t *testing.T) {
 	untouched(t)
 }
 
-func TestManyAttachmentsAtOnceShareARelayAndLeaveNothing(t *testing.T) {
+func TestManyPodsAtOnceShareARelayAndLeaveNothing(t *testing.T) {
 	s := newScene(t)
-	untouched := s.untouched()
 	const count = 12
+	var pods []*lab.Pod
+	for i := range count {
+		pods = append(pods, s.node.Pod(fmt.Sprintf("pod%d", i), 1450))
+		lab.Settle(t, s.node.Space, pods[i].Space)
+	}
+	untouched := s.untouched()
 	all := func(verb string) {
 		var wait sync.WaitGroup
 		answers := make([]answer, count)
 		for i := range count {
 			wait.Go(func() {
 				a := s.attachment()
-				a.ID = fmt.Sprintf("container%d", i)
-				answers[i] = s.callFor(a, verb, s.configured(fmt.Sprintf(`{"device":"far%d","vxlan":{"vni":7,"remote":"198.18.0.200"}}`, i)))
+				a.ID, a.NetNS = fmt.Sprintf("container%d", i), pods[i].Path()
+				answers[i] = s.callFor(a, verb, s.configured(`{"vxlan":{"vni":7,"remote":"198.18.0.200"}}`))
 			})
 		}
 		wait.Wait()
@@ -113,6 +118,11 @@ func TestManyAttachmentsAtOnceShareARelayAndLeaveNothing(t *testing.T) {
 	all("CHECK")
 	all("DEL")
 	untouched(t)
+	for _, p := range pods {
+		if p.Has("mirror") || strings.Contains(p.Snapshot(), "clsact") {
+			t.Errorf("left in %s: %s", p.Name, p.Snapshot())
+		}
+	}
 }
 
 func TestAPodOnTheNodesNetworkIsRefused(t *testing.T) {
