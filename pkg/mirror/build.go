@@ -180,7 +180,11 @@ func (b *builder) undo() error {
 	if !b.began {
 		return nil
 	}
-	return errors.Join(b.pod.deleteUnmarked(b.tap.Device), b.node.deleteUnmarked(b.host), b.remove())
+	err := b.pod.deleteUnmarked(b.tap.Device)
+	if b.host != "" {
+		err = errors.Join(err, b.node.deleteUnmarked(b.host))
+	}
+	return errors.Join(err, b.remove())
 }
 
 // deleteUnmarked deletes a device of a builder's that has no owner yet: its name

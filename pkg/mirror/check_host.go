@@ -28,20 +28,29 @@ func (p *Pod) checkHost(owner Owner, t tap.Tap) ([]string, error) {
 		return []string{"its device on the node is missing"}, nil
 	}
 	problems, err := p.node.checkDevice(host, t)
-	if err != nil || t.VXLAN == nil {
-		if err == nil && t.Wire != nil {
-			more, err := p.node.checkWire(host, t.Wire.HostAddresses)
-			return append(problems, more...), err
-		}
-		return problems, err
+	if err != nil {
+		return nil, err
 	}
+	var more []string
+	switch {
+	case t.Wire != nil:
+		more, err = p.node.checkWire(host, t.Wire.HostAddresses)
+	case t.VXLAN != nil:
+		more, err = p.checkRelay(host, at, t)
+	}
+	return append(problems, more...), err
+}
+
+// checkRelay checks that a tap's end on the node feeds the relay to its collector.
+func (p *Pod) checkRelay(host netlink.Link, at mark, t tap.Tap) ([]string, error) {
 	relay, err := p.node.linkByName(at.Relay)
 	if err != nil {
 		return nil, err
 	}
 	if relay == nil {
-		return append(problems, fmt.Sprintf("the relay %s is missing on the node; nothing is sent to %s", at.Relay, t.VXLAN.Remote)), nil
+		return []string{fmt.Sprintf("the relay %s is missing on the node; nothing is sent to %s", at.Relay, t.VXLAN.Remote)}, nil
 	}
+	var problems []string
 	if c, _ := relayMark(relay); c != collectorOf(t.VXLAN) {
 		problems = append(problems, fmt.Sprintf("its copies go to the relay %s, which is not that to %s", at.Relay, t.VXLAN.Remote))
 	}

@@ -16,8 +16,9 @@ const namedSpaces = "/run/netns"
 // namespace comes again with the next run.
 const maxStale = 64
 
-// RemoveStale removes the taps that CNI made under a network's name and whose owner
-// is not among the valid ones, as CNI's GC asks. Taps of other networks stay. It goes on past what it cannot remove.
+// RemoveStale removes the taps that CNI made under a network's name and whose
+// owner is not among the valid ones, as CNI's GC asks. Taps of other networks
+// stay. It goes on past what it cannot remove.
 func (n *Node) RemoveStale(network string, valid []Owner) error {
 	keep := map[Owner]bool{}
 	for _, o := range valid {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -11,9 +12,9 @@ import (
 	"github.com/podtap/podtap/pkg/tap"
 )
 
-// cmdCheck compares the kernel with the taps in its own input. It asks nobody:
-// where the annotations are not in it, or where ADD was free to leave taps out,
-// it checks that the taps which are there are whole.
+// cmdCheck compares the kernel with the taps in its own input. It asks nobody: of
+// taps of an annotation that is not in it, and of all where ADD was free to leave
+// some out, it checks that those which are there are whole.
 func cmdCheck(args *skel.CmdArgs) error {
 	conf, err := cniconf.Parse(args.StdinData)
 	if err != nil {
@@ -35,21 +36,21 @@ func cmdCheck(args *skel.CmdArgs) error {
 }
 
 func (s *session) check() ([]string, error) {
-	w, known, err := s.expected()
+	w, all, err := s.expected()
 	if err != nil {
 		return nil, err
 	}
-	var problems []string
-	if known {
-		if err := s.complete(w.taps[:w.own], types.ErrInvalidNetworkConfig, w); err != nil {
-			return nil, err
-		}
-		if err := s.complete(w.taps[w.own:], cniconf.CodeAnnotation, w); err != nil {
-			return nil, err
-		}
-		problems, err = s.pod.Check(s.owner, w.taps)
-	} else {
-		problems, err = s.pod.CheckOwned(s.owner)
+	if err := s.complete(w.taps[:w.own], types.ErrInvalidNetworkConfig, w); err != nil {
+		return nil, err
+	}
+	if err := s.complete(w.taps[w.own:], cniconf.CodeAnnotation, w); err != nil {
+		return nil, err
+	}
+	problems, err := s.pod.Check(s.owner, w.taps)
+	if err == nil && !all {
+		var more []string
+		more, err = s.pod.CheckOwned(s.owner)
+		problems = append(problems, slices.DeleteFunc(more, func(p string) bool { return slices.Contains(problems, p) })...)
 	}
 	if err != nil {
 		return nil, cniconf.Error(types.ErrIOFailure, err)
@@ -57,9 +58,9 @@ func (s *session) check() ([]string, error) {
 	return problems, nil
 }
 
-// expected are the taps that ADD must have made; known is false where the input
-// cannot tell.
-func (s *session) expected() (w wanted, known bool, err error) {
+// expected are the taps that ADD must have made, as far as the input tells; all is
+// false where there may be others.
+func (s *session) expected() (w wanted, all bool, err error) {
 	if s.conf.IsAttachment(s.args.IfName, s.args.Netns) {
 		// A chain behind a plugin without addresses looks the same: there the
 		// interface is not a tap's.
@@ -73,8 +74,11 @@ func (s *session) expected() (w wanted, known bool, err error) {
 		}
 	}
 	own, err := s.conf.NetworkTaps()
-	if err != nil || s.conf.Annotations.Ask || s.conf.FailurePolicy == cniconf.Ignore {
+	if err != nil || s.conf.FailurePolicy == cniconf.Ignore {
 		return w, false, err
+	}
+	if s.conf.Annotations.Ask {
+		return wanted{taps: own, own: len(own)}, false, nil
 	}
 	authors, err := cniconf.AnnotationTaps(s.conf.Annotations.Values)
 	return wanted{taps: append(own, authors...), own: len(own)}, true, err

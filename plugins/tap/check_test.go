@@ -140,3 +140,14 @@ func (c *cluster) find(pod *lab.Space, where string) (damaged, error) {
 	}
 	return in(pod, where)
 }
+
+// The network's own taps are in CHECK's input, whether or not the annotations are.
+func TestCheckMissesTheNetworksTapsWithoutTheAnnotations(t *testing.T) {
+	s := newScene(t)
+	c := s.configured(`[{"device":"near","veth":{}}]`).with(conf{"agentSocket": "/nonexistent"}).without("runtimeConfig")
+	s.call("ADD", c).succeeds()
+	s.call("CHECK", c).silent()
+	s.pod.Delete("near")
+	s.call("CHECK", c).fails(cniconf.CodeDrift, "tap near", "missing in the pod")
+	s.call("DEL", c).silent()
+}
