@@ -98,16 +98,22 @@ func (s *Space) filters(a *netlink.LinkAttrs, hook uint32) []string {
 	return lines
 }
 
-// volatile are the attributes that change by themselves: an action's statistics,
-// and its times, which mirred and gact have first among their options. The path
-// is that of the attributes' types from the message down.
-var volatile = map[string]bool{
-	"2.1.1.4": true, "2.1.1.2.1": true, // bpf: options, act, first action, statistics; options, times
-	"2.7.1.4": true, "2.7.1.2.1": true, // the same of u32
-}
-
-// nested are the attributes whose values are attributes.
-var nested = map[string]bool{"2": true, "2.1": true, "2.1.1": true, "2.1.1.2": true, "2.7": true, "2.7.1": true, "2.7.1.2": true}
+// nested are the attributes of a filter whose values are attributes, and volatile
+// those that change by themselves: an action's statistics, and its times, which
+// mirred and gact have first among their options. The path is that of the
+// attributes' types from the message down, such as 2.1.1.4 for options, the
+// actions of a bpf filter, the first of them, statistics.
+var nested, volatile = func() (nested, volatile map[string]bool) {
+	nested, volatile = map[string]bool{"2": true}, map[string]bool{}
+	for _, actions := range []string{"2.1", "2.7"} { // of bpf and of u32
+		nested[actions] = true
+		for _, action := range []string{actions + ".1", actions + ".2"} {
+			nested[action], nested[action+".2"] = true, true
+			volatile[action+".4"], volatile[action+".2.1"] = true, true
+		}
+	}
+	return nested, volatile
+}()
 
 // attributes writes attributes with their types in full, less the volatile ones.
 func attributes(b []byte, path string) string {

@@ -3,8 +3,11 @@ package cniconf
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/podtap/podtap/pkg/tap"
 )
@@ -29,15 +32,22 @@ type Annotations struct {
 }
 
 func parseAnnotations(doc document) (Annotations, error) {
-	text, known := doc.RuntimeConfig[Capability]
+	var runtime map[string]json.RawMessage
+	if err := doc.read("runtimeConfig", &runtime); err != nil {
+		return Annotations{}, err
+	}
+	text, known := runtime[Capability]
 	if !known {
 		// A configuration wants annotations by declaring the capability, or by
 		// naming the agent that has them. One that does neither has only its own taps.
-		return Annotations{Ask: doc.Capabilities[Capability] || doc.AgentSocket != ""}, nil
+		var declared map[string]bool
+		var agentSocket string
+		err := errors.Join(doc.read("capabilities", &declared), doc.read("agentSocket", &agentSocket))
+		return Annotations{Ask: declared[Capability] || agentSocket != ""}, err
 	}
 	a := Annotations{Known: true}
 	if err := json.Unmarshal(text, &a.Values); err != nil {
-		return a, fmt.Errorf("runtimeConfig[%q]: %w", Capability, err)
+		return a, Error(types.ErrDecodingFailure, fmt.Errorf("runtimeConfig[%q]: %w", Capability, err))
 	}
 	return a, nil
 }
@@ -100,12 +110,11 @@ func ParseGC(stdin []byte) (network string, valid []Attachment, err error) {
 }
 
 // ParseName reads as little of the configuration as DEL needs.
-func ParseName(stdin []byte) (string, error) {
-	var doc struct {
-		Name string `json:"name"`
-	}
+func ParseName(stdin []byte) (name string, err error) {
+	var doc document
 	if err := json.Unmarshal(stdin, &doc); err != nil {
 		return "", fmt.Errorf("network configuration: %w", err)
 	}
-	return doc.Name, nil
+	err = doc.read("name", &name)
+	return name, err
 }

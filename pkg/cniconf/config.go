@@ -57,6 +57,9 @@ type Config struct {
 	AgentSocket   string
 	Log           Log
 	Annotations   Annotations
+	// Untapped says that the pod has no taps for certain; then neither Policy,
+	// FailurePolicy, AgentSocket nor Log has been read.
+	Untapped bool
 	// PrevResult is the chain's result so far, as it came in; nil where there is none.
 	PrevResult json.RawMessage
 
@@ -65,43 +68,79 @@ type Config struct {
 }
 
 // document is the configuration as written, with what runtimes add to it.
-type document struct {
-	CNIVersion    string                     `json:"cniVersion"`
-	Name          string                     `json:"name"`
-	Capabilities  map[string]bool            `json:"capabilities"`
-	Taps          any                        `json:"taps"`
-	Policy        json.RawMessage            `json:"policy"`
-	FailurePolicy FailurePolicy              `json:"failurePolicy"`
-	AgentSocket   string                     `json:"agentSocket"`
-	Log           json.RawMessage            `json:"log"`
-	RuntimeConfig map[string]json.RawMessage `json:"runtimeConfig"`
-	PrevResult    json.RawMessage            `json:"prevResult"`
-	Args          struct {
-		CNI map[string]any `json:"cni"`
-	} `json:"args"`
+type document map[string]json.RawMessage
+
+// read reads one field, where there is one.
+func (d document) read(field string, into any) error {
+	text := d[field]
+	if len(text) == 0 {
+		return nil
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	if err := decoder.Decode(into); err != nil {
+		if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) && wrong.Field != "" {
+			field += "." + wrong.Field
+		}
+		return Error(types.ErrDecodingFailure, fmt.Errorf("network configuration: %s: %w", field, err))
+	}
+	return nil
+}
+
+// has says whether a field is there and not null.
+func (d document) has(field string) bool {
+	text := string(d[field])
+	return text != "" && text != "null"
 }
 
 // Parse reads the network configuration for ADD and CHECK. Its errors carry
 // CNI's codes: 6 for what cannot be decoded, 7 for what is not allowed, all
-// mistakes together.
+// mistakes together. Of a pod that has no taps for certain it reads no more than
+// that: mistakes elsewhere do not keep such a pod from starting, nor does it wait
+// for their being looked for.
 func Parse(stdin []byte) (*Config, error) {
-	d := json.NewDecoder(bytes.NewReader(stdin))
-	d.UseNumber()
 	var doc document
-	if err := d.Decode(&doc); err != nil {
+	if err := json.Unmarshal(stdin, &doc); err != nil {
 		return nil, Error(types.ErrDecodingFailure, fmt.Errorf("network configuration: %w", err))
 	}
-	c := &Config{CNIVersion: doc.CNIVersion, Name: doc.Name, FailurePolicy: doc.FailurePolicy,
-		AgentSocket: doc.AgentSocket, taps: doc.Taps, args: doc.Args.CNI}
-	if s := string(doc.PrevResult); s != "" && s != "null" {
-		c.PrevResult = doc.PrevResult
+	c := &Config{FailurePolicy: Fail}
+	if doc.has("prevResult") {
+		c.PrevResult = doc["prevResult"]
 	}
+	err := errors.Join(doc.read("cniVersion", &c.CNIVersion), doc.read("name", &c.Name))
+	if err == nil {
+		c.Annotations, err = parseAnnotations(doc)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if c.PrevResult != nil && c.Annotations.Known && strings.TrimSpace(c.Annotations.Values[AnnotationKey]) == "" &&
+		(!doc.has("taps") || string(doc["taps"]) == "[]") {
+		c.Untapped = true
+		return c, nil
+	}
+	if err := c.parseSettings(doc); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// parseSettings reads what only matters where there are taps.
+func (c *Config) parseSettings(doc document) error {
+	var args struct {
+		CNI map[string]any `json:"cni"`
+	}
+	err := errors.Join(doc.read("taps", &c.taps), doc.read("args", &args),
+		doc.read("failurePolicy", &c.FailurePolicy), doc.read("agentSocket", &c.AgentSocket))
+	if err != nil {
+		return err
+	}
+	c.args = args.CNI
 	var mistakes []error
-	var err error
-	if c.Policy, err = policy.Parse(doc.Policy); err != nil {
+	if c.Policy, err = policy.Parse(doc["policy"]); err != nil {
 		mistakes = append(mistakes, err)
 	}
-	if c.Log, err = parseLog(doc.Log); err != nil {
+	if c.Log, err = parseLog(doc["log"]); err != nil {
 		mistakes = append(mistakes, err)
 	}
 	switch c.FailurePolicy {
@@ -117,12 +156,9 @@ func Parse(stdin []byte) (*Config, error) {
 		mistakes = append(mistakes, fmt.Errorf("agentSocket: %s is not allowed; it must be an absolute path", tap.Quote(c.AgentSocket)))
 	}
 	if len(mistakes) > 0 {
-		return nil, Error(types.ErrInvalidNetworkConfig, errors.Join(mistakes...))
+		return Error(types.ErrInvalidNetworkConfig, errors.Join(mistakes...))
 	}
-	if c.Annotations, err = parseAnnotations(doc); err != nil {
-		return nil, Error(types.ErrDecodingFailure, err)
-	}
-	return c, nil
+	return nil
 }
 
 func parseLog(text json.RawMessage) (Log, error) {

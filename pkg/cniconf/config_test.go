@@ -88,10 +88,36 @@ func TestFieldsOfOtherPluginsAreNoneOfOurs(t *testing.T) {
 	parsed(t, `{"type":"podtap","ipam":{},"x":[1],"runtimeConfig":{"portMappings":[1]},"args":{"other":{"a":1}}}`)
 }
 
+// The administrator's mistake must not keep a pod from starting that has nothing
+// to do with taps.
+func TestOfAPodWithoutTapsNothingElseIsRead(t *testing.T) {
+	const wrong = `,"policy":{"x":1},"log":5,"failurePolicy":"never","agentSocket":"here"`
+	for _, c := range []struct {
+		text     string
+		untapped bool
+	}{
+		{`"prevResult":{},"runtimeConfig":{"io.kubernetes.cri.pod-annotations":{"a":"b"}}`, true},
+		{`"prevResult":{},"runtimeConfig":{"io.kubernetes.cri.pod-annotations":null},"taps":null`, true},
+		{`"prevResult":{},"runtimeConfig":{"io.kubernetes.cri.pod-annotations":{"podtap.io/taps":" "}}`, true},
+		{`"prevResult":{},"runtimeConfig":{"io.kubernetes.cri.pod-annotations":{"podtap.io/taps":"veth: {}"}}`, false},
+		{`"prevResult":{},"runtimeConfig":{"io.kubernetes.cri.pod-annotations":{}},"taps":[]`, true},
+		{`"prevResult":{},"runtimeConfig":{"io.kubernetes.cri.pod-annotations":{}},"taps":{"veth":{}}`, false},
+		{`"prevResult":{},"capabilities":{"io.kubernetes.cri.pod-annotations":true}`, false},
+		{`"runtimeConfig":{"io.kubernetes.cri.pod-annotations":{}}`, false}, // a Multus attachment
+	} {
+		if got := parsed(t, "{"+c.text+"}"); got.Untapped != c.untapped {
+			t.Errorf("%s: untapped is %t", c.text, got.Untapped)
+		}
+		if _, err := Parse([]byte("{" + c.text + wrong + "}")); (err == nil) != c.untapped {
+			t.Errorf("%s with mistakes: %v", c.text, err)
+		}
+	}
+}
+
 func TestWhatCannotBeDecodedIsCode6(t *testing.T) {
 	for stdin, word := range map[string]string{
-		"":                          "EOF",
-		"{":                         "EOF",
+		"":                          "unexpected end",
+		"{":                         "unexpected end",
 		"podtap":                    "invalid character",
 		"[]":                        "array",
 		`"{}"`:                      "string",

@@ -106,6 +106,16 @@ func (c *Config) result() (*current.Result, error) {
 	if err != nil {
 		return nil, Error(types.ErrDecodingFailure, fmt.Errorf("prevResult: %w", err))
 	}
+	for _, ip := range result.IPs {
+		if ip.Address.IP == nil { // the library would write it as <nil>
+			return nil, Error(types.ErrDecodingFailure, errors.New("prevResult: an entry of ips has no address"))
+		}
+	}
+	for _, r := range result.Routes {
+		if r.Dst.IP == nil {
+			return nil, Error(types.ErrDecodingFailure, errors.New("prevResult: an entry of routes has no dst"))
+		}
+	}
 	return result, nil
 }
 

@@ -3,8 +3,8 @@ package mirror
 import (
 	"errors"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/podtap/podtap/pkg/tap"
 )
@@ -16,10 +16,10 @@ type builder struct {
 	node   *Node
 	tap    tap.Tap
 	mark   mark
-	tapped netlink.Link // the pod's interface
-	host   string       // the node's end, if the tap has one
-	// warnings are what works less well than one might think.
-	warnings []string
+	tapped *link  // the pod's interface
+	qdisc  string // clsact or ingress, if the interface has its hooks already
+	host   string // the node's end, if the tap has one
+	made   Made
 	// began is set once something has been made that undo must take away.
 	began bool
 }
@@ -41,15 +41,19 @@ func (b *builder) build() (Made, error) {
 	default:
 		err = b.buildRelayed()
 	}
-	if err != nil {
-		return Made{}, err
-	}
-	return b.made()
+	return b.made, err
 }
 
 // makeVeth makes the tap's veth pair and silences both ends if they only carry copies.
-func (b *builder) makeVeth(mtu int, silent bool) (device, host netlink.Link, err error) {
-	if err = b.node.addVeth(b.host, b.pod.namespace, b.tap.Device, mtu); err != nil {
+func (b *builder) makeVeth(mtu int, silent bool) (device, host *link, err error) {
+	container := b.mark.ContainerID
+	err = b.node.addVeth(end{b.host, macOf(macAtNode, container, b.tap.Device)},
+		end{b.tap.Device, macOf(macInPod, container, b.tap.Device)}, b.pod.namespace, mtu, silent)
+	if errors.Is(err, unix.EEXIST) {
+		b.began = false // nothing has been made
+		return nil, nil, b.nameTaken(err)
+	}
+	if err != nil {
 		return nil, nil, err
 	}
 	if device, err = b.pod.findLink(b.tap.Device); err != nil {
@@ -58,6 +62,8 @@ func (b *builder) makeVeth(mtu int, silent bool) (device, host netlink.Link, err
 	if host, err = b.node.findLink(b.host); err != nil {
 		return nil, nil, err
 	}
+	atNode := host.device()
+	b.made.Device, b.made.Host = device.device(), &atNode
 	if silent {
 		err = errors.Join(b.pod.silence(device), b.node.silence(host))
 	}
@@ -67,9 +73,6 @@ func (b *builder) makeVeth(mtu int, silent bool) (device, host netlink.Link, err
 func (b *builder) buildVeth() error {
 	device, host, err := b.makeVeth(mirrorMTU, true)
 	if err != nil {
-		return err
-	}
-	if err := b.markBoth(device, host); err != nil {
 		return err
 	}
 	return b.start(device, host, matchAll())
@@ -87,13 +90,13 @@ func (b *builder) buildRelayed() error {
 		if err != nil {
 			return err
 		}
-		b.mark.Relay = relay.Attrs().Name
-		if err := b.markBoth(device, host); err != nil {
+		b.mark.Relay = relay.name
+		if err := b.node.setAlias(host, b.mark.alias()); err != nil {
 			return err
 		}
 		return b.node.addRule("redirect "+b.host+" to "+b.mark.Relay, rule{
-			index: host.Attrs().Index, hook: hookIngress, priority: redirectPriority,
-			program: matchAll(), mirred: &mirred{redirect: true, to: relay.Attrs().Index},
+			index: host.index, hook: hookIngress, priority: redirectPriority, program: matchAll(),
+			mirred: &mirred{redirect: true, to: relay.index, cookie: newCookie(b.mark.Owner, b.tap.Device, 0)},
 		})
 	})
 	if err != nil {
@@ -104,46 +107,34 @@ func (b *builder) buildRelayed() error {
 
 // buildInPod makes the VXLAN device in the pod, its underlay in the node.
 func (b *builder) buildInPod() error {
-	device, err := b.node.makeVXLAN(b.tap.Device, b.pod.namespace, collectorOf(b.tap.VXLAN))
+	device, err := b.node.makeVXLAN(end{b.tap.Device, macOf(macInPod, b.mark.ContainerID, b.tap.Device)},
+		b.pod.namespace, collectorOf(b.tap.VXLAN))
+	if errors.Is(err, unix.EEXIST) {
+		b.began = false
+		return b.nameTaken(err)
+	}
 	if err != nil {
 		return err
 	}
-	if err := b.markBoth(device, nil); err != nil {
-		return err
-	}
+	b.made.Device = device.device()
 	return b.start(device, nil, passCopies(b.tap.VXLAN))
 }
 
-// markBoth writes the owner into the alias of each device of the tap.
-func (b *builder) markBoth(device, host netlink.Link) error {
-	if b.tap.Wire == nil {
-		hooks, err := b.pod.hookQdiscs()
-		if err != nil {
-			return err
-		}
-		b.mark.Clsact = hooks[b.tapped.Attrs().Index] == ""
-		b.mark.ZeroQueue = b.mark.Clsact && b.tapped.Attrs().TxQLen == 0
-	}
-	m := b.mark
-	m.Owner = m.shortened()
-	if err := b.pod.setAlias(device, m.alias()); err != nil || host == nil {
-		return err
-	}
-	return b.node.setAlias(host, m.alias())
-}
-
-// start sets the devices up, and then lets the copies flow.
-func (b *builder) start(device, host netlink.Link, program []bpf.RawInstruction) error {
+// start writes the owner into the devices' aliases, sets them up, and then lets
+// the copies flow. The alias comes before clsact, because it tells whose that is.
+func (b *builder) start(device, host *link, program []bpf.RawInstruction) error {
+	b.mark.Clsact = b.qdisc == ""
+	b.mark.ZeroQueue = b.mark.Clsact && b.tapped.queue == 0
 	if host != nil {
-		if err := b.node.setUp(host); err != nil {
+		if err := b.node.markAndSetUp(host, b.mark.alias()); err != nil {
 			return err
 		}
 	}
-	if err := b.pod.setUp(device); err != nil {
+	if err := b.pod.markAndSetUp(device, b.mark.alias()); err != nil {
 		return err
 	}
-	return b.pod.attach(b.tapped, newCookie(b.mark.Owner, b.tap.Device, 0), hooksOf(b.tap),
-		rule{program: program, mirred: &mirred{to: device.Attrs().Index}})
+	return b.pod.attach(b.tapped, b.qdisc, newCookie(b.mark.Owner, b.tap.Device, 0), hooksOf(b.tap),
+		rule{program: program, mirred: &mirred{to: device.index, counted: true}})
 }
 
 func hooksOf(t tap.Tap) []uint32 {
@@ -157,49 +148,11 @@ func hooksOf(t tap.Tap) []uint32 {
 	return hooks
 }
 
-// made describes the tap as the kernel has it now.
-func (b *builder) made() (Made, error) {
-	device, err := b.pod.findLink(b.tap.Device)
-	if err != nil {
-		return Made{}, err
-	}
-	made := Made{Device: deviceOf(device), Warnings: b.warnings}
-	if b.host != "" {
-		host, err := b.node.findLink(b.host)
-		if err != nil {
-			return Made{}, err
-		}
-		d := deviceOf(host)
-		made.Host = &d
-	}
-	return made, nil
-}
-
-// undo takes away what a failed build made, marked or not yet.
+// undo takes away what a failed build made: this one tap and, if it was its last
+// user, the relay.
 func (b *builder) undo() error {
 	if !b.began {
 		return nil
 	}
-	err := b.pod.deleteUnmarked(b.tap.Device)
-	if b.host != "" {
-		err = errors.Join(err, b.node.deleteUnmarked(b.host))
-	}
-	return errors.Join(err, b.remove())
-}
-
-// deleteUnmarked deletes a device of a builder's that has no owner yet: its name
-// was free, and the group says podtap.
-func (n *namespace) deleteUnmarked(name string) error {
-	l, err := n.linkByName(name)
-	if err != nil || l == nil || l.Attrs().Group != deviceGroup || l.Attrs().Alias != "" {
-		return err
-	}
-	return n.deleteLink(l.Attrs().Index, name)
-}
-
-// remove takes away this one tap and, if it was its last user, the relay.
-func (b *builder) remove() error {
-	return b.pod.removeTaps(func(m mark) bool {
-		return m.ownedBy(b.mark.Owner) && m.Device == b.tap.Device
-	}, newCookie(b.mark.Owner, b.tap.Device, 0).sameTap)
+	return b.pod.remove(ofTap(b.mark.Owner, b.tap.Device))
 }

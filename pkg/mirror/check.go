@@ -2,15 +2,10 @@ package mirror
 
 import (
 	"fmt"
-	"net"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 
-	"github.com/containernetworking/plugins/pkg/ns"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/podtap/podtap/pkg/tap"
 )
@@ -52,7 +47,7 @@ func (p *Pod) CheckOwned(owner Owner) ([]string, error) {
 }
 
 // told is the tap as its device and its relay tell of it.
-func (p *Pod) told(m mark, l netlink.Link) (tap.Tap, error) {
+func (p *Pod) told(m mark, l *link) (tap.Tap, error) {
 	t := tap.Tap{Device: m.Device, Interface: m.Interface, Direction: m.Direction}
 	var c collector
 	switch {
@@ -65,18 +60,18 @@ func (p *Pod) told(m mark, l netlink.Link) (tap.Tap, error) {
 			c, _ = relayMark(relay)
 		}
 		t.VXLAN = &tap.VXLAN{Placement: tap.PlacementNode}
-	case l.Type() == "vxlan":
-		list, err := p.destinations(l.Attrs().Index)
+	case l.kind == "vxlan":
+		list, err := p.destinations(l.index)
 		if err != nil {
 			return t, err
 		}
 		if len(list) == 1 {
 			c = list[0]
 		}
-		c.TTL = uint8(l.(*netlink.Vxlan).TTL)
+		c.TTL = l.vxlan.ttl
 		t.VXLAN = &tap.VXLAN{Placement: tap.PlacementPod}
 	case m.Direction == "":
-		t.Wire = &tap.Wire{MTU: l.Attrs().MTU}
+		t.Wire = &tap.Wire{MTU: l.mtu}
 		return t, nil
 	default:
 		t.Veth = &tap.Veth{}
@@ -115,7 +110,7 @@ func (p *Pod) check(owner Owner, t tap.Tap) ([]string, error) {
 	}
 	problems = append(problems, more...)
 	if t.Wire == nil {
-		more, err = p.checkRules(owner, t, device.Attrs().Index)
+		more, err = p.checkRules(owner, t, device.index)
 	} else {
 		more, err = p.checkWire(device, t.Wire.Addresses)
 	}
@@ -123,20 +118,19 @@ func (p *Pod) check(owner Owner, t tap.Tap) ([]string, error) {
 }
 
 // checkDevice checks one end of a tap by itself.
-func (n *namespace) checkDevice(l netlink.Link, t tap.Tap) ([]string, error) {
-	a := l.Attrs()
+func (n *namespace) checkDevice(l *link, t tap.Tap) ([]string, error) {
 	var problems []string
-	if a.Flags&net.FlagUp == 0 {
-		problems = append(problems, fmt.Sprintf("the device %s is down", a.Name))
+	if !l.up() {
+		problems = append(problems, fmt.Sprintf("the device %s is down", l.name))
 	}
 	if t.Wire != nil {
-		if t.Wire.MTU > 0 && a.MTU != t.Wire.MTU {
-			problems = append(problems, fmt.Sprintf("the device %s has MTU %d instead of %d", a.Name, a.MTU, t.Wire.MTU))
+		if t.Wire.MTU > 0 && l.mtu != t.Wire.MTU {
+			problems = append(problems, fmt.Sprintf("the device %s has MTU %d instead of %d", l.name, l.mtu, t.Wire.MTU))
 		}
 		return problems, nil
 	}
-	if l.Type() == "veth" && a.MTU != mirrorMTU {
-		problems = append(problems, fmt.Sprintf("the device %s has MTU %d instead of %d", a.Name, a.MTU, mirrorMTU))
+	if l.kind == "veth" && l.mtu != mirrorMTU {
+		problems = append(problems, fmt.Sprintf("the device %s has MTU %d instead of %d", l.name, l.mtu, mirrorMTU))
 	}
 	more, err := n.silenceProblems(l)
 	return append(problems, more...), err
@@ -144,23 +138,15 @@ func (n *namespace) checkDevice(l netlink.Link, t tap.Tap) ([]string, error) {
 
 // silenceProblems checks that a device which carries copies sends and hears
 // nothing of its own.
-func (n *namespace) silenceProblems(l netlink.Link) ([]string, error) {
-	a := l.Attrs()
+func (n *namespace) silenceProblems(l *link) ([]string, error) {
 	var problems []string
-	if a.RawFlags&iffNoARP == 0 {
-		problems = append(problems, fmt.Sprintf("the device %s answers ARP", a.Name))
+	if l.flags&unix.IFF_NOARP == 0 {
+		problems = append(problems, fmt.Sprintf("the device %s answers ARP", l.name))
 	}
-	err := n.space.Do(func(ns.NetNS) error {
-		value, err := os.ReadFile(filepath.Join("/proc/sys/net/ipv6/conf", a.Name, "disable_ipv6"))
-		if err == nil && strings.TrimSpace(string(value)) == "0" {
-			problems = append(problems, fmt.Sprintf("the device %s has IPv6 switched on", a.Name))
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
+	if n.sysctl(l.name, "ipv6", "disable_ipv6") == "0" {
+		problems = append(problems, fmt.Sprintf("the device %s has IPv6 switched on", l.name))
 	}
-	rules, err := n.rules(a.Index, hookIngress)
+	rules, err := n.rules(l.index, hookIngress)
 	if err != nil {
 		return nil, err
 	}
@@ -168,13 +154,10 @@ func (n *namespace) silenceProblems(l netlink.Link) ([]string, error) {
 		return r.priority == sealPriority && (r.kind == "u32" || slices.Equal(r.program, dropAll()))
 	})
 	if !sealed {
-		problems = append(problems, fmt.Sprintf("the device %s is not sealed: what arrives on it reaches the stack behind it", a.Name))
+		problems = append(problems, fmt.Sprintf("the device %s is not sealed: what arrives on it reaches the stack behind it", l.name))
 	}
 	return problems, nil
 }
-
-// iffNoARP is IFF_NOARP of linux/if.h.
-const iffNoARP = 0x80
 
 // checkRules checks the tap's rules on the pod's interface.
 func (p *Pod) checkRules(owner Owner, t tap.Tap, device int) ([]string, error) {
@@ -193,7 +176,7 @@ func (p *Pod) checkRules(owner Owner, t tap.Tap, device int) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	index := tapped.Attrs().Index
+	index := tapped.index
 	var problems []string
 	for _, direction := range []tap.Direction{tap.Ingress, tap.Egress} {
 		hook := uint32(hookIngress)
@@ -234,4 +217,19 @@ func ruleProblem(rules []installed, wanted bool, device int, program []bpf.RawIn
 		return "its rule has another program"
 	}
 	return ""
+}
+
+// marks are those of all taps' devices in a namespace.
+func (n *namespace) marks() (map[mark]*link, error) {
+	links, err := n.links()
+	if err != nil {
+		return nil, err
+	}
+	out := map[mark]*link{}
+	for _, l := range links {
+		if m, isTap := linkMark(l); isTap {
+			out[m] = l
+		}
+	}
+	return out, nil
 }

@@ -2,11 +2,8 @@ package mirror
 
 import (
 	"fmt"
-	"net"
 	"slices"
 	"strings"
-
-	"github.com/vishvananda/netlink"
 
 	"github.com/podtap/podtap/pkg/tap"
 )
@@ -17,7 +14,7 @@ func (p *Pod) checkHost(owner Owner, t tap.Tap) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var host netlink.Link
+	var host *link
 	var at mark
 	for m, l := range marks {
 		if m.ownedBy(owner) && m.Device == t.Device {
@@ -42,7 +39,7 @@ func (p *Pod) checkHost(owner Owner, t tap.Tap) ([]string, error) {
 }
 
 // checkRelay checks that a tap's end on the node feeds the relay to its collector.
-func (p *Pod) checkRelay(host netlink.Link, at mark, t tap.Tap) ([]string, error) {
+func (p *Pod) checkRelay(host *link, at mark, t tap.Tap) ([]string, error) {
 	relay, err := p.node.linkByName(at.Relay)
 	if err != nil {
 		return nil, err
@@ -54,24 +51,24 @@ func (p *Pod) checkRelay(host netlink.Link, at mark, t tap.Tap) ([]string, error
 	if c, _ := relayMark(relay); c != collectorOf(t.VXLAN) {
 		problems = append(problems, fmt.Sprintf("its copies go to the relay %s, which is not that to %s", at.Relay, t.VXLAN.Remote))
 	}
-	redirect, err := p.node.rules(host.Attrs().Index, hookIngress)
+	redirect, err := p.node.rules(host.index, hookIngress)
 	if err != nil {
 		return nil, err
 	}
 	if !slices.ContainsFunc(redirect, func(r installed) bool {
-		return r.priority == redirectPriority && r.mirred != nil && r.mirred.redirect && r.mirred.to == relay.Attrs().Index
+		return r.priority == redirectPriority && r.mirred != nil && r.mirred.redirect && r.mirred.to == relay.index
 	}) {
-		problems = append(problems, fmt.Sprintf("%s does not redirect to the relay %s", host.Attrs().Name, at.Relay))
+		problems = append(problems, fmt.Sprintf("%s does not redirect to the relay %s", host.name, at.Relay))
 	}
 	more, err := p.node.relayProblems(relay, collectorOf(t.VXLAN))
 	return append(problems, more...), err
 }
 
 // relayProblems checks a relay by itself.
-func (n *Node) relayProblems(relay netlink.Link, c collector) ([]string, error) {
+func (n *Node) relayProblems(relay *link, c collector) ([]string, error) {
 	var problems []string
-	name := relay.Attrs().Name
-	if relay.Attrs().Flags&net.FlagUp == 0 {
+	name := relay.name
+	if !relay.up() {
 		problems = append(problems, fmt.Sprintf("the relay %s is down", name))
 	}
 	more, err := n.silenceProblems(relay)
@@ -84,8 +81,8 @@ func (n *Node) relayProblems(relay netlink.Link, c collector) ([]string, error) 
 }
 
 // destinationProblems checks where a VXLAN device sends to.
-func (n *namespace) destinationProblems(l netlink.Link, c collector) ([]string, error) {
-	list, err := n.destinations(l.Attrs().Index)
+func (n *namespace) destinationProblems(l *link, c collector) ([]string, error) {
+	list, err := n.destinations(l.index)
 	if err != nil {
 		return nil, err
 	}
@@ -98,5 +95,5 @@ func (n *namespace) destinationProblems(l netlink.Link, c collector) ([]string, 
 		now = append(now, fmt.Sprintf("%s port %d VNI %d", d.Remote, d.Port, d.VNI))
 	}
 	return []string{fmt.Sprintf("%s sends to [%s] instead of %s port %d VNI %d",
-		l.Attrs().Name, strings.Join(now, ", "), c.Remote, c.Port, c.VNI)}, nil
+		l.name, strings.Join(now, ", "), c.Remote, c.Port, c.VNI)}, nil
 }

@@ -102,7 +102,7 @@ func (s *scene) expectCheck(t *testing.T, p *Pod, want tap.Tap, says string) {
 func (s *scene) relay() string {
 	links, _ := s.node.Netlink.LinkList()
 	for _, l := range links {
-		if _, ok := relayMark(l); ok {
+		if _, ok := relayMark(asLink(l)); ok {
 			return l.Attrs().Name
 		}
 	}

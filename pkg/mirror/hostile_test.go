@@ -170,16 +170,16 @@ func TestForgedAliasesInAPodDoNotKeepRemoveBusy(t *testing.T) {
 func TestManyUnusedRelaysAreSweptAFewAtATime(t *testing.T) {
 	s := newScene(t, 1450, 1500)
 	node, _ := open(t, s.node, s.pod)
-	for i := range sweepAtOnce + 4 {
+	for i := range maxStale + 4 {
 		if _, err := node.makeRelay(fmt.Sprintf("podtap%d", i), collector{address(t, "198.18.0.9"), uint32(i + 1), 4789, 64}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for want := range 2 {
-		if err := node.sweepRelays(); err != nil {
+		if err := node.Sweep(func(Owner) bool { return false }); err != nil {
 			t.Fatal(err)
 		}
-		left, err := node.unusedRelays()
+		left, err := node.linksOf("vxlan", 0)
 		if err != nil || len(left) != 4*(1-want) {
 			t.Errorf("after %d sweeps %d relays are left (%v)", want+1, len(left), err)
 		}

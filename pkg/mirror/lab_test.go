@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/podtap/podtap/internal/lab"
 	"github.com/podtap/podtap/pkg/tap"
 )
@@ -113,4 +115,10 @@ func (k *tracked) unchanged(when string) {
 	if locks := lab.Locks(k.t); len(locks) > 0 {
 		k.t.Errorf("%s, locks are left: %v", when, locks)
 	}
+}
+
+// asLink is a device of the lab's as this package sees it.
+func asLink(l netlink.Link) *link {
+	a := l.Attrs()
+	return &link{index: a.Index, name: a.Name, alias: a.Alias, kind: l.Type(), group: a.Group, address: a.HardwareAddr}
 }

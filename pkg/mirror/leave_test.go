@@ -105,7 +105,7 @@ func TestADeviceThatBearsOnlyPartOfTheMarkIsNotTouched(t *testing.T) {
 	if err := s.node.Netlink.LinkSetAlias(s.node.Link("group"), relay.alias()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := node.makeVXLAN("name", node.namespace, relay); err != nil { // no alias, and not a relay's name
+	if _, err := node.makeVXLAN(end{name: "name"}, node.namespace, relay); err != nil { // no alias, and not a relay's name
 		t.Fatal(err)
 	}
 	lab.Cable(s.pod.Space, "mirror", s.pod.Space, "mirror1", 1500)
@@ -134,7 +134,7 @@ func TestARelayWhoseMakingWasCutShortIsSwept(t *testing.T) {
 	s := newScene(t, 1450, 1500)
 	node, p := open(t, s.node, s.pod)
 	before := track(t, s.node.Space)
-	if _, err := node.makeVXLAN("podtaphalf", node.namespace, collector{address(t, "198.18.0.9"), 1, 4789, 64}); err != nil {
+	if _, err := node.makeVXLAN(end{name: "podtaphalf"}, node.namespace, collector{address(t, "198.18.0.9"), 1, 4789, 64}); err != nil {
 		t.Fatal(err)
 	}
 	remove(t, p, ownerOf("never tapped"))
@@ -155,7 +155,7 @@ func TestForgedAliasesBeforeATapDoNotHideIt(t *testing.T) {
 	made := add(t, p, ownerOf("c1"), s.want(t, variants[1].text, "direction: both"))
 	first := ""
 	note := func(what string) error {
-		if name, ok := strings.CutPrefix(what, "delete the device "); ok && first == "" {
+		if name, ok := strings.CutPrefix(what, "doom the device "); ok && first == "" {
 			first = name
 		}
 		return nil
@@ -188,7 +188,7 @@ func TestTheRulesComeLastAndGoFirst(t *testing.T) {
 							t.Errorf("at %q %s is down", what, name)
 						}
 					}
-				case strings.HasPrefix(what, "delete the device"):
+				case strings.HasPrefix(what, "delete the device"), strings.HasPrefix(what, "doom the device"):
 					deleted++
 					rules, err := p.allRules(s.pod.Link("eth0").Attrs().Index, "clsact")
 					if err != nil || slices.ContainsFunc(rules, func(r installed) bool { return r.marked }) {

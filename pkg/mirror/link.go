@@ -1,91 +1,217 @@
 package mirror
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 
-	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
-// addVeth makes a veth pair, down: host in this namespace, device in the pod's.
-// Both ends carry podtap's group from the start. The library's Veth cannot give
-// the peer a group, hence the request by hand.
-func (n *namespace) addVeth(host string, pod *namespace, device string, mtu int) error {
-	return n.change("make the veth pair "+host+" and "+device, func() error {
-		base := func(name string) []*nl.RtAttr {
-			return []*nl.RtAttr{
-				nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)),
-				nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu))),
-				nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(deviceGroup)),
+// link is a network device, as far as podtap needs to know it.
+type link struct {
+	index    int
+	name     string
+	alias    string
+	kind     string // veth, vxlan, …; "" for hardware
+	group    uint32
+	flags    uint32 // IFF_…
+	mtu      int    // bytes
+	queue    int    // length of the transmit queue, in packets
+	ready    bool   // it is up and its carrier is noticed: operational state up
+	hardware uint16 // ARPHRD_…
+	address  net.HardwareAddr
+	vxlan    vxlanDetails
+	counts   deviceCounts // where they were asked for
+}
+
+// vxlanDetails are what a VXLAN device tells of itself.
+type vxlanDetails struct {
+	id       uint32
+	port     uint16
+	ttl      uint8
+	external bool // it has no id of its own
+}
+
+// deviceCounts are some of a device's counters, of struct rtnl_link_stats64.
+type deviceCounts struct {
+	sentPackets, sentBytes, sendErrors, sendDropped, noCarrier uint64
+}
+
+func (l *link) up() bool       { return l.flags&unix.IFF_UP != 0 }
+func (l *link) device() Device { return Device{Name: l.name, MAC: l.address.String(), MTU: l.mtu} }
+
+const (
+	skipStatistics = 8 // RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h
+	operationalUp  = 6 // IF_OPER_UP of linux/if.h
+)
+
+// links lists the namespace's devices.
+func (n *namespace) links() ([]*link, error) { return n.linksOf("", skipStatistics) }
+
+// linksOf lists the devices of a kind, or of all; mask are RTEXT_FILTER_ flags.
+func (n *namespace) linksOf(kind string, mask uint32) ([]*link, error) {
+	data := []nl.NetlinkRequestData{nl.NewIfInfomsg(unix.AF_UNSPEC), nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(mask))}
+	if kind != "" {
+		info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+		info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated(kind))
+		data = append(data, info)
+	}
+	links, err := query(n, unix.RTM_GETLINK, unix.NLM_F_DUMP, parseLink, data...)
+	if err != nil {
+		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	return links, nil
+}
+
+// linkByName is nil without an error where there is no such device.
+func (n *namespace) linkByName(name string) (*link, error) {
+	return n.oneLink(name, nl.NewIfInfomsg(unix.AF_UNSPEC), nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+}
+
+// linkByIndex is nil without an error where there is no such device.
+func (n *namespace) linkByIndex(index int) (*link, error) {
+	message := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	message.Index = int32(index)
+	return n.oneLink(fmt.Sprintf("number %d", index), message)
+}
+
+func (n *namespace) oneLink(what string, data ...nl.NetlinkRequestData) (*link, error) {
+	found, err := query(n, unix.RTM_GETLINK, 0, parseLink, append(data, nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStatistics)))...)
+	if errors.Is(err, unix.ENODEV) || err == nil && len(found) == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for the device %s: %w", what, err)
+	}
+	return found[0], nil
+}
+
+// findLink returns a device that must exist.
+func (n *namespace) findLink(name string) (*link, error) {
+	l, err := n.linkByName(name)
+	if err == nil && l == nil {
+		err = fmt.Errorf("device %s has vanished", name)
+	}
+	return l, err
+}
+
+// parseLink reads an RTM_NEWLINK message.
+func parseLink(message []byte) (*link, bool, error) {
+	if len(message) < unix.SizeofIfInfomsg {
+		return nil, false, errors.New("short message")
+	}
+	l := &link{
+		hardware: binary.NativeEndian.Uint16(message[2:]),
+		index:    int(int32(binary.NativeEndian.Uint32(message[4:]))),
+		flags:    binary.NativeEndian.Uint32(message[8:]),
+	}
+	for kind, value := range attributes(message[unix.SizeofIfInfomsg:]) {
+		switch kind {
+		case unix.IFLA_IFNAME:
+			l.name = unix.ByteSliceToString(value)
+		case unix.IFLA_IFALIAS:
+			l.alias = unix.ByteSliceToString(value)
+		case unix.IFLA_ADDRESS:
+			l.address = append(net.HardwareAddr(nil), value...)
+		case unix.IFLA_GROUP:
+			l.group = number(value)
+		case unix.IFLA_MTU:
+			l.mtu = int(number(value))
+		case unix.IFLA_TXQLEN:
+			l.queue = int(number(value))
+		case unix.IFLA_OPERSTATE:
+			l.ready = len(value) == 1 && value[0] == operationalUp
+		case unix.IFLA_LINKINFO:
+			l.parseInfo(value)
+		case unix.IFLA_STATS64:
+			l.counts = parseCounts(value)
+		}
+	}
+	return l, true, nil
+}
+
+func (l *link) parseInfo(value []byte) {
+	for kind, value := range attributes(value) {
+		switch kind {
+		case nl.IFLA_INFO_KIND:
+			l.kind = unix.ByteSliceToString(value)
+		case nl.IFLA_INFO_DATA:
+			if l.kind == "vxlan" { // the kind comes first
+				l.vxlan = parseVXLAN(value)
 			}
 		}
-		info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
-		info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
-		peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
-		nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC)
-		for _, a := range base(device) {
-			peer.AddChild(a)
+	}
+}
+
+// parseCounts reads a struct rtnl_link_stats64.
+func parseCounts(value []byte) deviceCounts {
+	at := func(i int) uint64 {
+		if len(value) < 8*i+8 {
+			return 0
 		}
-		peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(pod.space.Fd())))
-		data := []nl.NetlinkRequestData{nl.NewIfInfomsg(unix.AF_UNSPEC)}
-		for _, a := range base(host) {
+		return binary.NativeEndian.Uint64(value[8*i:])
+	}
+	return deviceCounts{sentPackets: at(1), sentBytes: at(3), sendErrors: at(5), sendDropped: at(7), noCarrier: at(17)}
+}
+
+// number reads a 32-bit number, 0 where it is none.
+func number(value []byte) uint32 {
+	if len(value) < 4 {
+		return 0
+	}
+	return binary.NativeEndian.Uint32(value)
+}
+
+// setLink changes a device: the flags of which change are set become those of
+// flags, and attributes are set.
+func (n *namespace) setLink(what string, index int, change, flags uint32, attributes ...*nl.RtAttr) error {
+	return n.change(what, func() error {
+		message := nl.NewIfInfomsg(unix.AF_UNSPEC)
+		message.Index, message.Change, message.Flags = int32(index), change, flags
+		data := []nl.NetlinkRequestData{message}
+		for _, a := range attributes {
 			data = append(data, a)
 		}
-		_, err := n.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, append(data, info)...)
-		return err
+		return n.request(unix.RTM_SETLINK, 0, data...)
 	})
 }
 
-func (n *namespace) deleteLink(index int, name string) error {
-	return n.change("delete the device "+name, func() error {
-		err := n.handle.LinkDel(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}})
-		if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) {
-			return nil // it went with its peer, or with its namespace
-		}
-		return err
-	})
+func aliasAttribute(alias string) *nl.RtAttr {
+	return nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(alias))
 }
 
 // setAlias gives a device its alias. At creation the kernel ignores one.
-func (n *namespace) setAlias(l netlink.Link, alias string) error {
-	return n.change("mark the device "+l.Attrs().Name, func() error { return n.handle.LinkSetAlias(l, alias) })
+func (n *namespace) setAlias(l *link, alias string) error {
+	return n.setLink("mark the device "+l.name, l.index, 0, 0, aliasAttribute(alias))
+}
+
+// setUp sets a device up, and gives it its alias first.
+func (n *namespace) markAndSetUp(l *link, alias string) error {
+	return n.setLink("mark the device "+l.name+" and set it up", l.index, unix.IFF_UP, unix.IFF_UP, aliasAttribute(alias))
+}
+
+func (n *namespace) setUp(l *link) error {
+	return n.setLink("set "+l.name+" up", l.index, unix.IFF_UP, unix.IFF_UP)
 }
 
 // silence readies a device that only carries copies, before it is up: no ARP, no
 // IPv6, no addresses of its own, so that it never sends anything by itself, and
 // deaf, so that nothing that arrives on it reaches the stack behind it.
-func (n *namespace) silence(l netlink.Link) error {
-	name := l.Attrs().Name
-	err := n.setSysctls(name,
+func (n *namespace) silence(l *link) error {
+	err := n.setSysctls(l.name,
 		sysctl{"ipv6", "disable_ipv6", "1"},
 		// Should somebody enable IPv6 on all devices later: no link-local address.
 		sysctl{"ipv6", "addr_gen_mode", "1"})
 	if err != nil {
 		return err
 	}
-	err = n.change("switch off ARP on "+name, func() error { return n.handle.LinkSetARPOff(l) })
-	if err != nil {
-		return err
+	if l.flags&unix.IFF_NOARP == 0 {
+		if err := n.setLink("switch off ARP on "+l.name, l.index, unix.IFF_NOARP, unix.IFF_NOARP); err != nil {
+			return err
+		}
 	}
-	return n.seal(l.Attrs().Index, name)
-}
-
-func (n *namespace) setUp(l netlink.Link) error {
-	return n.change("set "+l.Attrs().Name+" up", func() error { return n.handle.LinkSetUp(l) })
-}
-
-func deviceOf(l netlink.Link) Device {
-	a := l.Attrs()
-	return Device{Name: a.Name, MAC: a.HardwareAddr.String(), MTU: a.MTU}
-}
-
-// findLink returns a device that must exist, with its index and its address.
-func (n *namespace) findLink(name string) (netlink.Link, error) {
-	l, err := n.linkByName(name)
-	if err == nil && l == nil {
-		err = fmt.Errorf("device %s has vanished", name)
-	}
-	return l, err
+	return n.seal(l.index, l.name)
 }

@@ -1,10 +1,12 @@
 package mirror
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,14 +22,17 @@ const (
 )
 
 // LockPod makes work on one pod's taps exclusive until unlock is called. It
-// waits for lockWait at most and then fails with ErrBusy.
+// waits for lockWait at most and then fails with ErrBusy, and says who has it.
 func LockPod(containerID string) (unlock func(), err error) {
-	return lock("pod-"+hash(32, word(containerID)), lockWait)
+	return lock(podLock(podHash(containerID)), "the container "+containerID, lockWait)
 }
+
+// podLock is the name of a pod's lock.
+func podLock(pod []byte) string { return "pod-" + hex.EncodeToString(pod) }
 
 // withLock does something under the lock of what the node's pods share.
 func (n *Node) withLock(f func() error) error {
-	unlock, err := lock("node", lockWait)
+	unlock, err := lock("node", "what the node's pods share", lockWait)
 	if err != nil {
 		return err
 	}
@@ -38,38 +43,74 @@ func (n *Node) withLock(f func() error) error {
 // lock takes a lock file. The kernel frees it when its holder ends, however that
 // ends. The file is deleted on unlock; whoever got hold of a file that somebody
 // deleted meanwhile tries again with a new one.
-func lock(name string, wait time.Duration) (unlock func(), err error) {
-	if err := os.MkdirAll(lockDir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the directory of locks: %w", err)
-	}
+func lock(name, of string, wait time.Duration) (unlock func(), err error) {
 	path := filepath.Join(lockDir, name)
 	for deadline := time.Now().Add(wait); ; time.Sleep(lockRetry) {
-		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
+		fd, err := openLock(path)
 		if err != nil {
-			return nil, fmt.Errorf("open a lock: %w", err)
+			return nil, fmt.Errorf("open the lock of %s: %w", of, err)
 		}
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil && sameFile(f, path) {
+		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil && sameFile(fd, path) {
 			return func() {
-				_ = os.Remove(path)
-				_ = f.Close()
+				_ = unix.Unlink(path)
+				_ = unix.Close(fd)
 			}, nil
 		}
-		_ = f.Close()
-		if err != nil && !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return nil, fmt.Errorf("lock %s: %w", path, err)
+		expired := time.Now().After(deadline)
+		if expired && errors.Is(err, unix.EWOULDBLOCK) {
+			err = fmt.Errorf("%w: %s has held it for %v, or several in turn; try again, or see what it waits for", ErrBusy, holder(fd), wait)
 		}
-		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("lock %s: %w: another podtap has held it for %v; try again", path, ErrBusy, wait)
+		_ = unix.Close(fd)
+		if expired || err != nil && !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			if err == nil {
+				err = ErrBusy // others took and gave it back all the time
+			}
+			return nil, fmt.Errorf("the lock %s of %s: %w", path, of, err)
 		}
 	}
 }
 
-func sameFile(f *os.File, path string) bool {
-	open, err := f.Stat()
-	if err != nil {
-		return false
+func openLock(path string) (int, error) {
+	const flags = unix.O_CREAT | unix.O_RDWR | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := unix.Open(path, flags, 0o600)
+	if !errors.Is(err, unix.ENOENT) {
+		return fd, err
 	}
-	there, err := os.Stat(path)
-	return err == nil && os.SameFile(open, there)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return -1, err
+	}
+	return unix.Open(path, flags, 0o600)
+}
+
+func sameFile(fd int, path string) bool {
+	var open, there unix.Stat_t
+	return unix.Fstat(fd, &open) == nil && unix.Lstat(path, &there) == nil && open.Dev == there.Dev && open.Ino == there.Ino
+}
+
+// holder words who has locked a file, as /proc/locks knows it: lines such as
+// "1: FLOCK  ADVISORY  WRITE 4242 00:19:1234 0 EOF", the last but two being
+// device and inode, the process before it.
+func holder(fd int) string {
+	const nobody = "somebody whom this process cannot see"
+	var stat unix.Stat_t
+	locks, err := os.ReadFile("/proc/locks")
+	if err != nil || unix.Fstat(fd, &stat) != nil {
+		return nobody
+	}
+	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(stat.Dev), unix.Minor(stat.Dev), stat.Ino)
+	for line := range strings.Lines(string(locks)) {
+		words := strings.Fields(line)
+		if len(words) < 8 || words[1] != "FLOCK" || words[5] != file {
+			continue
+		}
+		pid := words[4]
+		if name, err := readFile("/proc/" + pid + "/comm"); err == nil {
+			return fmt.Sprintf("process %s (%s)", pid, name)
+		}
+		if pid != "0" && !strings.HasPrefix(pid, "-") {
+			return "process " + pid
+		}
+	}
+	return nobody
 }

@@ -35,7 +35,7 @@ func TestWhoeverWaitsTooLongForALockIsToldWhichItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unlock()
-	_, err = lock("pod-"+hash(32, "c1"), 50*time.Millisecond)
+	_, err = lock(podLock(podHash("c1")), "the container c1", 50*time.Millisecond)
 	if !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), lockDir+"/pod-") {
 		t.Errorf("a held lock: %v", err)
 	}

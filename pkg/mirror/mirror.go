@@ -8,10 +8,9 @@ package mirror
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
-	"github.com/vishvananda/netlink"
+	"github.com/containernetworking/plugins/pkg/ns"
 	"golang.org/x/sys/unix"
 
 	"github.com/podtap/podtap/pkg/tap"
@@ -42,8 +41,8 @@ const (
 	// deviceGroup marks podtap's devices from the moment of their creation,
 	// before they can have an alias: "ptap" in ASCII.
 	deviceGroup = 0x70746170
-	// socketTimeout bounds one netlink exchange.
-	socketTimeout = 10 * time.Second
+	// doomedGroup is that of devices of podtap's that are about to be deleted.
+	doomedGroup = deviceGroup + 1
 )
 
 // Node is the node's network namespace: the one of the calling process.
@@ -73,72 +72,84 @@ type Made struct {
 
 // OpenNode opens the network namespace of the calling thread.
 func OpenNode() (*Node, error) {
-	space, err := openNamespace(nil)
+	space, err := ns.GetCurrentNS()
 	if err != nil {
 		return nil, fmt.Errorf("open the node's network namespace: %w", err)
 	}
-	return &Node{space}, nil
+	w := newWorker()
+	n, err := openNamespace(space, w)
+	if err != nil {
+		w.close()
+		return nil, fmt.Errorf("open the node's network namespace: %w", err)
+	}
+	return &Node{n}, nil
+}
+
+// Close closes the node. Its pods are to be closed before.
+func (n *Node) Close() {
+	n.namespace.Close()
+	n.worker.close()
 }
 
 // OpenPod opens the network namespace at a path. Where that is gone, the error is
-// one of plugins/pkg/ns, NSPathNotExistErr or NSPathNotNSErr.
+// one of plugins/pkg/ns, NSPathNotExistErr or NSPathNotNSErr; where it is the
+// node's own, the error wraps ErrForbidden.
 func (n *Node) OpenPod(path string) (*Pod, error) {
-	space, err := openNamespaceAt(path)
+	space, err := ns.GetNS(path)
 	if err != nil {
 		return nil, fmt.Errorf("open the pod's network namespace: %w", err)
 	}
-	return &Pod{space, n}, nil
+	if same, err := sameNamespace(space, n.space); err != nil || same {
+		_ = space.Close()
+		return nil, errors.Join(err, fmt.Errorf("open the pod's network namespace: %w: %s is the node's own network namespace; a pod on the host's network cannot be tapped", ErrForbidden, path))
+	}
+	opened, err := openNamespace(space, n.worker)
+	if err != nil {
+		return nil, fmt.Errorf("open the pod's network namespace: %w", err)
+	}
+	return &Pod{opened, n}, nil
 }
 
-// Others is what a pod has beside one owner's taps.
-type Others struct {
-	names map[string]bool
+func sameNamespace(a, b ns.NetNS) (bool, error) {
+	var statA, statB unix.Stat_t
+	if err := errors.Join(unix.Fstat(int(a.Fd()), &statA), unix.Fstat(int(b.Fd()), &statB)); err != nil {
+		return false, err
+	}
+	return statA.Dev == statB.Dev && statA.Ino == statB.Ino, nil
+}
+
+// Present is what a pod has when an owner's work on it begins.
+type Present struct {
+	names map[string]bool // of the devices that are not the owner's
 	// Taps is how many of the devices are taps of other owners.
 	Taps int
+	// Remains says that there is something of the owner's: of an attempt that was
+	// cut short, or finished. Remove takes it away.
+	Remains bool
 }
 
-// Has says whether one of the devices has a name.
-func (o Others) Has(name string) bool { return o.names[name] }
+// Has says whether the pod has a device of a name that is not the owner's.
+func (p Present) Has(name string) bool { return p.names[name] }
 
-// Others lists the pod's devices that are not the owner's.
-func (p *Pod) Others(owner Owner) (Others, error) {
+// Present lists the pod's devices. The caller holds the pod's lock.
+func (p *Pod) Present(owner Owner) (Present, error) {
 	links, err := p.links()
 	if err != nil {
-		return Others{}, err
+		return Present{}, err
 	}
-	others := Others{names: map[string]bool{}}
+	present := Present{names: map[string]bool{}}
 	for _, l := range links {
 		m, isTap := linkMark(l)
-		if isTap && m.ownedBy(owner) {
+		if isTap && m.ownedBy(owner) || l.halfMadeFor(owner) {
+			present.Remains = true
 			continue
 		}
-		others.names[l.Attrs().Name] = true
+		present.names[l.name] = true
 		if isTap {
-			others.Taps++
+			present.Taps++
 		}
 	}
-	return others, nil
-}
-
-// HasInterface says whether the pod has an interface of this name.
-func (p *Pod) HasInterface(name string) (bool, error) {
-	l, err := p.linkByName(name)
-	return l != nil, err
-}
-
-// Addresses are the pod's own, on every interface.
-func (p *Pod) Addresses() ([]netip.Addr, error) {
-	list, err := retryDump(func() ([]netlink.Addr, error) { return p.handle.AddrList(nil, netlink.FAMILY_ALL) })
-	if err != nil {
-		return nil, fmt.Errorf("list the pod's addresses: %w", err)
-	}
-	var out []netip.Addr
-	for _, a := range list {
-		if address, ok := netip.AddrFromSlice(a.IP); ok {
-			out = append(out, address.Unmap())
-		}
-	}
-	return out, nil
+	return present, nil
 }
 
 // VXLAN is a VXLAN device that receives one VNI on one port.
@@ -151,26 +162,25 @@ type VXLAN struct {
 // ForeignVXLANs are the VXLAN devices in the node's namespace that are not
 // podtap's. Those in external mode are not among them: they have no VNI.
 func (n *Node) ForeignVXLANs() ([]VXLAN, error) {
-	links, err := n.links()
+	links, err := n.linksOf("vxlan", skipStatistics)
 	if err != nil {
 		return nil, err
 	}
 	var out []VXLAN
 	for _, l := range links {
-		vxlan, ok := l.(*netlink.Vxlan)
-		if _, ours := relayMark(l); ok && !ours && !vxlan.FlowBased {
-			out = append(out, VXLAN{Name: vxlan.Name, Port: uint16(vxlan.Port), VNI: uint32(vxlan.VxlanId)})
+		if _, ours := relayMark(l); l.kind == "vxlan" && !ours && !l.vxlan.external {
+			out = append(out, VXLAN{Name: l.name, Port: l.vxlan.port, VNI: l.vxlan.id})
 		}
 	}
 	return out, nil
 }
 
-// Add makes one tap for an owner. Where the owner has a tap of that device
-// already, left by an attempt that was cut short, it is made anew. If Add fails,
+// Add makes one tap for an owner that has no device of that name. If Add fails,
 // what it made is undone. The caller holds the pod's lock.
 func (p *Pod) Add(owner Owner, t tap.Tap, pod string) (Made, error) {
 	b := &builder{pod: p, node: p.node, tap: t, mark: mark{
-		Owner: owner, Device: t.Device, Interface: t.Interface, Direction: t.Direction, Pod: pod,
+		Owner: owner.shortened(), Device: t.Device, Interface: t.Interface, Direction: t.Direction,
+		Since: time.Unix(time.Now().Unix(), 0), Pod: pod,
 	}}
 	made, err := b.build()
 	if err == nil {
@@ -180,13 +190,4 @@ func (p *Pod) Add(owner Owner, t tap.Tap, pod string) (Made, error) {
 		err = errors.Join(err, fmt.Errorf("undo: %w", undo))
 	}
 	return Made{}, err
-}
-
-// isNodes says whether the namespace is the node's own.
-func (p *Pod) isNodes(n *Node) bool {
-	var a, b unix.Stat_t
-	if unix.Fstat(int(p.space.Fd()), &a) != nil || unix.Fstat(int(n.space.Fd()), &b) != nil {
-		return false
-	}
-	return a.Dev == b.Dev && a.Ino == b.Ino
 }

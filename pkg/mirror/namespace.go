@@ -3,89 +3,43 @@ package mirror
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/containernetworking/plugins/pkg/ns"
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
-// namespace is an open network namespace with its netlink sockets. The sockets
-// belong to the namespace for good, so that nothing but sysctls and packet
-// sockets needs a thread to enter it.
+// namespace is an open network namespace with its netlink socket. The socket
+// belongs to the namespace for good, so that nothing but sysctls needs a thread
+// to enter it.
 type namespace struct {
-	space   ns.NetNS
-	handle  *netlink.Handle
-	sockets map[int]*nl.SocketHandle // for requests that the library has no words for
+	space  ns.NetNS
+	socket *socket
+	worker *worker
 	// before is called ahead of each change to the kernel; an error is the
 	// change's. Tests fail each change in turn with it.
 	before func(change string) error
 }
 
-func openNamespaceAt(path string) (*namespace, error) {
-	space, err := ns.GetNS(path)
+// openNamespace opens the socket of a namespace, which it closes if it fails.
+func openNamespace(space ns.NetNS, w *worker) (*namespace, error) {
+	n := &namespace{space: space, worker: w}
+	err := w.do(n, func() error {
+		var err error
+		n.socket, err = openSocket()
+		return err
+	})
 	if err != nil {
+		_ = space.Close()
 		return nil, err
 	}
-	return openNamespace(space)
-}
-
-// openNamespace opens the netlink sockets of a namespace, which it closes if it
-// fails; nil stands for the caller's.
-func openNamespace(space ns.NetNS) (*namespace, error) {
-	if space == nil {
-		var err error
-		if space, err = ns.GetCurrentNS(); err != nil {
-			return nil, err
-		}
-	}
-	n := &namespace{space: space}
-	at := netns.NsHandle(space.Fd())
-	handle, err := netlink.NewHandleAt(at, unix.NETLINK_ROUTE)
-	if err != nil {
-		n.Close()
-		return nil, fmt.Errorf("netlink: %w", err)
-	}
-	n.handle = handle
-	socket, err := nl.GetNetlinkSocketAt(at, netns.None(), unix.NETLINK_ROUTE)
-	if err != nil {
-		n.Close()
-		return nil, fmt.Errorf("netlink: %w", err)
-	}
-	n.sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: socket}}
-	timeout := unix.NsecToTimeval(socketTimeout.Nanoseconds())
-	err = errors.Join(handle.SetSocketTimeout(socketTimeout), socket.SetSendTimeout(&timeout), socket.SetReceiveTimeout(&timeout))
-	if err != nil {
-		n.Close()
-		return nil, fmt.Errorf("netlink: %w", err)
-	}
-	// The kernel's own words for what it refused; old kernels have none.
-	_ = socket.SetExtAck(true)
 	return n, nil
 }
 
-// Close closes the namespace's sockets and its descriptor.
+// Close closes the namespace's socket and its descriptor.
 func (n *namespace) Close() {
-	if n.handle != nil {
-		n.handle.Close()
-	}
-	if s := n.sockets[unix.NETLINK_ROUTE]; s != nil {
-		s.Close()
-	}
+	n.socket.close()
 	_ = n.space.Close()
-}
-
-// request sends one netlink request and returns the answer's messages.
-func (n *namespace) request(kind, flags int, data ...nl.NetlinkRequestData) ([][]byte, error) {
-	r := nl.NewNetlinkRequest(kind, flags)
-	r.Sockets = n.sockets
-	for _, d := range data {
-		r.AddData(d)
-	}
-	return r.Execute(unix.NETLINK_ROUTE, 0)
 }
 
 // change makes one change to the kernel.
@@ -107,11 +61,10 @@ type sysctl struct{ family, name, value string }
 // setSysctls sets a device's sysctls. A family that the kernel lacks needs none.
 func (n *namespace) setSysctls(device string, settings ...sysctl) error {
 	return n.change("set sysctls of "+device, func() error {
-		return n.space.Do(func(ns.NetNS) error {
+		return n.worker.do(n, func() error {
 			for _, s := range settings {
-				path := filepath.Join("/proc/sys/net", s.family, "conf", device, s.name)
-				err := os.WriteFile(path, []byte(s.value), 0)
-				if err != nil && !errors.Is(err, os.ErrNotExist) {
+				err := writeFile(filepath.Join("/proc/sys/net", s.family, "conf", device, s.name), s.value)
+				if err != nil && !errors.Is(err, unix.ENOENT) {
 					return err
 				}
 			}
@@ -120,35 +73,45 @@ func (n *namespace) setSysctls(device string, settings ...sysctl) error {
 	})
 }
 
-// retryDump repeats a dump that changes elsewhere made inconsistent, a few times.
-func retryDump[T any](dump func() (T, error)) (T, error) {
-	var out T
-	var err error
-	for range 10 {
-		if out, err = dump(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return out, err
-		}
-	}
-	return out, err
+// sysctl reads a device's sysctl; "" where there is none.
+func (n *namespace) sysctl(device, family, name string) string {
+	var value string
+	_ = n.worker.do(n, func() error {
+		var err error
+		value, err = readFile(filepath.Join("/proc/sys/net", family, "conf", device, name))
+		return err
+	})
+	return value
 }
 
-func (n *namespace) links() ([]netlink.Link, error) {
-	links, err := retryDump(n.handle.LinkList)
+// writeFile writes a file of /proc. Those of package os are known to Go's poller
+// first, at the cost of the writing.
+func writeFile(path, value string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("list devices: %w", err)
+		return fmt.Errorf("%s: %w", path, err)
 	}
-	return links, nil
+	defer func() { _ = unix.Close(fd) }()
+	if _, err := unix.Write(fd, []byte(value)); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
 }
 
-// linkByName is nil without an error where there is no such device.
-func (n *namespace) linkByName(name string) (netlink.Link, error) {
-	l, err := n.handle.LinkByName(name)
-	var notFound netlink.LinkNotFoundError
-	if errors.As(err, &notFound) {
-		return nil, nil
-	}
+// readFile reads a short file of /proc, without the line's end.
+func readFile(path string) (string, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("look for device %s: %w", name, err)
+		return "", fmt.Errorf("%s: %w", path, err)
 	}
-	return l, nil
+	defer func() { _ = unix.Close(fd) }()
+	b := make([]byte, 64)
+	count, err := unix.Read(fd, b)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	for count > 0 && b[count-1] == '\n' {
+		count--
+	}
+	return string(b[:count]), nil
 }

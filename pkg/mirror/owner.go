@@ -7,8 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-
-	"github.com/vishvananda/netlink"
+	"time"
 
 	"github.com/podtap/podtap/pkg/tap"
 )
@@ -35,6 +34,9 @@ const (
 	maxAlias = 255
 	// maxWord is the longest network name or container ID that an alias has whole.
 	maxWord = 64
+	// maxSince is the last time that an alias can tell: ten digits of seconds, in
+	// the year 2286.
+	maxSince = 9999999999
 )
 
 // mark is what the alias of a tap's device tells.
@@ -50,7 +52,10 @@ type mark struct {
 	// ZeroQueue says that the tapped interface had a queue length of 0 then,
 	// which the making of clsact changes for a moment.
 	ZeroQueue bool
-	Pod       string // NAMESPACE/NAME, for people; only where it fits
+	// Since is when the tap was made, in whole seconds; zero where an older
+	// podtap made it.
+	Since time.Time
+	Pod   string // NAMESPACE/NAME, for people; only where it fits
 }
 
 // alias writes a mark: `podtap/1 SOURCE NETWORK CONTAINERID IFNAME DEVICE`, then
@@ -68,6 +73,9 @@ func (m mark) alias() string {
 	}
 	if m.ZeroQueue {
 		words = append(words, "qlen=0")
+	}
+	if !m.Since.IsZero() {
+		words = append(words, "at="+strconv.FormatInt(m.Since.Unix(), 10))
 	}
 	s := aliasPrefix + strings.Join(words, " ")
 	printable := !strings.ContainsFunc(m.Pod, func(r rune) bool { return r <= ' ' || r > '~' })
@@ -120,6 +128,10 @@ func parseMark(alias string) (m mark, ok bool) {
 			m.Clsact = true
 		case "qlen":
 			m.ZeroQueue = value == "0"
+		case "at":
+			if seconds, err := strconv.ParseInt(value, 10, 64); err == nil && seconds > 0 && seconds <= maxSince {
+				m.Since = time.Unix(seconds, 0)
+			}
 		case "pod":
 			m.Pod = value
 		}
@@ -129,12 +141,16 @@ func parseMark(alias string) (m mark, ok bool) {
 
 // linkMark reads the mark of a device of a tap. An alias alone proves nothing: a
 // device may come back to the node from a pod that wrote one.
-func linkMark(l netlink.Link) (mark, bool) {
-	kind := l.Type()
-	if l.Attrs().Group != deviceGroup || kind != "veth" && kind != "vxlan" {
+func linkMark(l *link) (mark, bool) {
+	if !l.ours() {
 		return mark{}, false
 	}
-	return parseMark(l.Attrs().Alias)
+	return parseMark(l.alias)
+}
+
+// ours says whether a device has one of podtap's groups and a kind of its.
+func (l *link) ours() bool {
+	return (l.group == deviceGroup || l.group == doomedGroup) && (l.kind == "veth" || l.kind == "vxlan")
 }
 
 // collector is what makes a relay: taps with the same one share it.
@@ -155,11 +171,11 @@ func (c collector) alias() string {
 }
 
 // relayMark reads whose relay a device is.
-func relayMark(l netlink.Link) (collector, bool) {
-	if l.Attrs().Group != deviceGroup || l.Type() != "vxlan" {
+func relayMark(l *link) (collector, bool) {
+	if !l.ours() || l.kind != "vxlan" {
 		return collector{}, false
 	}
-	return parseRelay(l.Attrs().Alias)
+	return parseRelay(l.alias)
 }
 
 func parseRelay(alias string) (collector, bool) {
@@ -177,58 +193,3 @@ func parseRelay(alias string) (collector, bool) {
 	}
 	return collector{remote, uint32(vni), uint16(port), uint8(ttl)}, true
 }
-
-// hash is some hexadecimal digits for a generated name.
-func hash(length int, words ...string) string {
-	sum := sha256.Sum256([]byte(strings.Join(words, "\x00")))
-	return hex.EncodeToString(sum[:])[:length]
-}
-
-// hostName is the generated name of a tap's end on the node: veth and a hash of
-// owner and device. Calico's address detection and NetworkManager know to leave
-// alone what begins with veth.
-func hostName(o Owner, device string) string {
-	return "veth" + hash(tap.MaxNameLength-4, string(o.Source), o.Network, o.ContainerID, o.IfName, device)
-}
-
-// relayName is a name for the relay to a collector; which one it has got, if
-// others were taken, its alias tells.
-func relayName(c collector, attempt int) string {
-	return "podtap" + hash(tap.MaxNameLength-6, c.alias(), strconv.Itoa(attempt))
-}
-
-// cookie marks the action of a tap's rule on the pod's interface, which outlives
-// the tap's device if the pod deletes that. It is as long as TC_COOKIE_MAX_SIZE.
-type cookie [16]byte
-
-const (
-	cookieMagic   = "ptap"
-	cookieVersion = 1
-	// ownClsact says that the clsact which holds the rule is podtap's. It stands
-	// in every rule of that clsact, so that the last one tells.
-	ownClsact = 1
-)
-
-// newCookie is "ptap", the version, the flags, 6 bytes of the owner's hash and 4
-// of the device's.
-func newCookie(o Owner, device string, flags byte) (c cookie) {
-	o = o.shortened()
-	copy(c[:4], cookieMagic)
-	c[4], c[5] = cookieVersion, flags
-	owner := sha256.Sum256([]byte(strings.Join([]string{string(o.Source), o.Network, o.ContainerID, o.IfName}, "\x00")))
-	copy(c[6:12], owner[:])
-	name := sha256.Sum256([]byte(device))
-	copy(c[12:], name[:])
-	return c
-}
-
-func parseCookie(b []byte) (c cookie, ok bool) {
-	if len(b) != len(c) || string(b[:4]) != cookieMagic || b[4] != cookieVersion {
-		return c, false
-	}
-	return cookie(b), true
-}
-
-func (c cookie) flags() byte             { return c[5] }
-func (c cookie) sameOwner(d cookie) bool { return [6]byte(c[6:12]) == [6]byte(d[6:12]) }
-func (c cookie) sameTap(d cookie) bool   { return c.sameOwner(d) && [4]byte(c[12:]) == [4]byte(d[12:]) }

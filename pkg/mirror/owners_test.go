@@ -38,7 +38,7 @@ func TestALockIsHeldByOneHoweverFastItChangesHands(t *testing.T) {
 	for range 8 {
 		wait.Go(func() {
 			for range 400 {
-				unlock, err := lock("fast", 10*time.Second)
+				unlock, err := lock("fast", "the test", 10*time.Second)
 				if err != nil {
 					t.Error(err)
 					return
@@ -70,7 +70,7 @@ func TestWorkOnRelaysWaitsForTheNodesLock(t *testing.T) {
 		{"Add", func() error { _, err := p.Add(ownerOf("c1"), want, ""); return err }},
 		{"Remove", func() error { return p.Remove(ownerOf("c1")) }},
 	} {
-		unlock, err := lock("node", time.Second)
+		unlock, err := lock("node", "the test", time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}

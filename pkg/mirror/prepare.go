@@ -3,7 +3,7 @@ package mirror
 import (
 	"fmt"
 
-	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/podtap/podtap/pkg/tap"
 )
@@ -20,11 +20,12 @@ func (b *builder) prepare() error {
 			b.host = hostName(b.mark.Owner.shortened(), b.tap.Device)
 		}
 	}
-	if err := b.clearRemains(); err != nil {
-		return err
-	}
-	if err := b.namesFree(); err != nil {
-		return err
+	if b.tap.Wire == nil {
+		hooks, err := b.pod.hookQdiscs()
+		if err != nil {
+			return err
+		}
+		b.qdisc = hooks[b.tapped.index]
 	}
 	if b.tap.VXLAN != nil {
 		return b.checkPath()
@@ -36,7 +37,7 @@ func (b *builder) prepare() error {
 }
 
 // findTapped returns the pod's interface, if it is one that tc can tap.
-func (b *builder) findTapped() (netlink.Link, error) {
+func (b *builder) findTapped() (*link, error) {
 	name := b.tap.Interface
 	l, err := b.pod.linkByName(name)
 	switch {
@@ -44,8 +45,8 @@ func (b *builder) findTapped() (netlink.Link, error) {
 		return nil, err
 	case l == nil:
 		return nil, fmt.Errorf("interface: the pod has %w as %s; it has %s", ErrNoInterface, name, b.interfaces())
-	case l.Attrs().EncapType != "ether":
-		return nil, fmt.Errorf("interface: %s is %w: it is of type %s, and only Ethernet can be tapped", name, ErrUnsupported, l.Attrs().EncapType)
+	case l.hardware != unix.ARPHRD_ETHER:
+		return nil, fmt.Errorf("interface: %s is %w: its hardware type is %d, and only Ethernet can be tapped", name, ErrUnsupported, l.hardware)
 	}
 	if m, ours := linkMark(l); ours && m.Direction != "" {
 		return nil, fmt.Errorf("interface: %s is %w: it is a mirror itself", name, ErrUnsupported)
@@ -67,38 +68,26 @@ func (b *builder) interfaces() string {
 		if i > 0 {
 			out += ", "
 		}
-		out += l.Attrs().Name
+		out += l.name
 	}
 	return out
 }
 
-// clearRemains takes away what an attempt of the same owner for the same device
-// left behind, finished or not.
-func (b *builder) clearRemains() error {
-	l, err := b.pod.linkByName(b.tap.Device)
-	if err != nil || l == nil {
-		return err
-	}
-	if m, ours := linkMark(l); !ours || !m.ownedBy(b.mark.Owner) {
-		return nil
-	}
-	return b.remove()
-}
-
-// namesFree makes sure that the tap's devices can have their names.
-func (b *builder) namesFree() error {
+// nameTaken says which of the tap's names somebody else's device has, where the
+// kernel only says that one exists.
+func (b *builder) nameTaken(exists error) error {
 	if l, err := b.pod.linkByName(b.tap.Device); err != nil {
 		return err
 	} else if l != nil {
 		return fmt.Errorf("device: the name %s is %w by another interface of the pod; choose another", b.tap.Device, ErrConflict)
 	}
 	if b.host == "" {
-		return nil
+		return exists
 	}
 	if l, err := b.node.linkByName(b.host); err != nil {
 		return err
 	} else if l != nil {
 		return fmt.Errorf("%s.hostInterface: the name %s is %w by another interface of the node; choose another", b.tap.Sink(), b.host, ErrConflict)
 	}
-	return nil
+	return exists
 }

@@ -31,7 +31,9 @@ func probe() error {
 	if err != nil {
 		return err
 	}
-	n, err := openNamespace(space)
+	w := newWorker()
+	defer w.close()
+	n, err := openNamespace(space, w)
 	if err != nil {
 		return err
 	}

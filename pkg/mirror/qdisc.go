@@ -3,24 +3,36 @@ package mirror
 import (
 	"errors"
 	"fmt"
-	"slices"
 
-	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
 // hookQdiscs lists the devices that have a clsact or an ingress qdisc, by index.
 func (n *namespace) hookQdiscs() (map[int]string, error) {
-	qdiscs, err := retryDump(func() ([]netlink.Qdisc, error) { return n.handle.QdiscList(nil) })
+	type hook struct {
+		index int
+		kind  string
+	}
+	list, err := query(n, unix.RTM_GETQDISC, unix.NLM_F_DUMP, func(m []byte) (h hook, ok bool, err error) {
+		if len(m) < nl.SizeofTcMsg {
+			return h, false, errors.New("short message")
+		}
+		head := nl.DeserializeTcMsg(m)
+		h.index = int(head.Ifindex)
+		for kind, value := range attributes(m[nl.SizeofTcMsg:]) {
+			if kind == nl.TCA_KIND {
+				h.kind = unix.ByteSliceToString(value)
+			}
+		}
+		return h, head.Parent == qdiscParent, nil
+	}, &nl.TcMsg{Family: unix.AF_UNSPEC})
 	if err != nil {
 		return nil, fmt.Errorf("list qdiscs: %w", err)
 	}
 	out := map[int]string{}
-	for _, q := range qdiscs {
-		if q.Attrs().Parent == qdiscParent {
-			out[q.Attrs().LinkIndex] = q.Type()
-		}
+	for _, h := range list {
+		out[h.index] = h.kind
 	}
 	return out, nil
 }
@@ -28,10 +40,9 @@ func (n *namespace) hookQdiscs() (map[int]string, error) {
 // addClsact gives a device its hooks. made is false where it has them already.
 func (n *namespace) addClsact(index int, name string) (made bool, err error) {
 	err = n.change("make clsact on "+name, func() error {
-		_, err := n.request(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK,
+		return n.request(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL,
 			&nl.TcMsg{Family: unix.AF_UNSPEC, Ifindex: int32(index), Handle: qdiscHandle, Parent: qdiscParent},
 			nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("clsact")))
-		return err
 	})
 	switch {
 	case errors.Is(err, unix.EEXIST):
@@ -44,17 +55,16 @@ func (n *namespace) addClsact(index int, name string) (made bool, err error) {
 
 func (n *namespace) deleteClsact(index int) error {
 	return n.change("delete clsact", func() error {
-		_, err := n.request(unix.RTM_DELQDISC, unix.NLM_F_ACK,
-			&nl.TcMsg{Family: unix.AF_UNSPEC, Ifindex: int32(index), Handle: qdiscHandle, Parent: qdiscParent})
-		return ignoreGone(err)
+		return ignoreGone(n.request(unix.RTM_DELQDISC, 0,
+			&nl.TcMsg{Family: unix.AF_UNSPEC, Ifindex: int32(index), Handle: qdiscHandle, Parent: qdiscParent}))
 	})
 }
 
 // clearQueueLength sets an interface's queue length back to 0. At any qdisc's
 // making the kernel takes a length of 0, which the interfaces of many network
 // plugins have, for a mistake, and makes it 1000.
-func (n *namespace) clearQueueLength(l netlink.Link) error {
-	return n.change("keep the queue length of "+l.Attrs().Name, func() error { return n.handle.LinkSetTxQLen(l, 0) })
+func (n *namespace) clearQueueLength(l *link) error {
+	return n.setLink("keep the queue length of "+l.name, l.index, 0, 0, nl.NewRtAttr(unix.IFLA_TXQLEN, nl.Uint32Attr(0)))
 }
 
 // sealPriority is that of the drop on a device of ours. A relay's redirect comes
@@ -78,46 +88,74 @@ func (n *namespace) seal(index int, name string) error {
 }
 
 // attach hangs a tap's rules at the pod's interface, one for each direction, and
-// makes clsact there if nobody has.
-func (n *namespace) attach(l netlink.Link, ofTap cookie, hooks []uint32, r rule) error {
-	name := l.Attrs().Name
-	r.index = l.Attrs().Index
-	made, err := n.addClsact(r.index, name)
+// makes clsact there if nobody has. kind is that of the qdisc that it had.
+func (n *namespace) attach(l *link, kind string, ofTap cookie, hooks []uint32, r rule) error {
+	r.index = l.index
+	made, err := n.addClsact(l.index, l.name)
 	if err != nil {
 		return err
 	}
-	if made && l.Attrs().TxQLen == 0 {
+	var present []installed
+	switch {
+	case !made:
+		if kind, present, err = n.clearRemains(l.index, kind, ofTap); err != nil {
+			return err
+		}
+	case l.queue == 0:
+		kind = "clsact"
 		if err := n.clearQueueLength(l); err != nil {
 			return err
 		}
-	}
-	kinds, err := n.hookQdiscs()
-	if err != nil {
-		return err
-	}
-	present, err := n.allRules(r.index, kinds[r.index])
-	if err != nil {
-		return err
+	default:
+		kind = "clsact"
 	}
 	if made || ownsClsact(present) {
 		ofTap[5] |= ownClsact
 	}
-	r.mirred.cookie = ofTap
 	for _, hook := range hooks {
-		if hook == hookEgress && kinds[r.index] != "clsact" {
+		if hook == hookEgress && kind != "clsact" {
 			return fmt.Errorf("%w: %s has an ingress qdisc, which somebody else made and which has no egress hook; "+
-				"tap direction ingress, or let its owner use clsact instead", ErrUnsupported, name)
+				"tap direction ingress, or let its owner use clsact instead", ErrUnsupported, l.name)
 		}
-		r.hook = hookAt(kinds[r.index], hook, present)
+		r.mirred.cookie = ofTap
+		if hook == hookEgress {
+			r.mirred.cookie[5] |= ofEgress
+		}
+		r.hook = hookAt(kind, hook, present)
 		if r.priority, err = freePriority(present); err != nil {
-			return fmt.Errorf("on %s: %w", name, err)
+			return fmt.Errorf("on %s: %w", l.name, err)
 		}
-		if err := n.addRule("attach the tap to "+name, r); err != nil {
+		if err := n.addRule("attach the tap to "+l.name, r); err != nil {
 			return err
 		}
 		present = append(present, installed{rule: r})
 	}
 	return nil
+}
+
+// clearRemains deletes the rules that a tap has already, where somebody deleted
+// its devices, and returns the others, and the kind of the qdisc if it was unknown.
+func (n *namespace) clearRemains(index int, kind string, ofTap cookie) (string, []installed, error) {
+	if kind == "" { // somebody has made one since we looked
+		kinds, err := n.hookQdiscs()
+		if err != nil {
+			return "", nil, err
+		}
+		kind = kinds[index]
+	}
+	rules, err := n.allRules(index, kind)
+	if err != nil {
+		return "", nil, err
+	}
+	var others []installed
+	for _, r := range rules {
+		if !r.marked || r.mirred == nil || !r.mirred.cookie.sameTap(ofTap) {
+			others = append(others, r)
+		} else if err := n.deleteRule(r); err != nil {
+			return "", nil, err
+		}
+	}
+	return kind, others, nil
 }
 
 // allRules lists a device's rules at every hook that its qdisc has. An ingress
@@ -185,11 +223,19 @@ func (n *namespace) detach(wanted func(cookie) bool) error {
 }
 
 func (n *namespace) detachFrom(index int, qdisc string, wanted func(cookie) bool) error {
-	rules, err := n.allRules(index, qdisc)
+	all, err := n.allRules(index, qdisc)
 	if err != nil {
 		return err
 	}
-	rules = slices.DeleteFunc(rules, func(r installed) bool { return !r.marked || !wanted(r.mirred.cookie) })
+	var rules []installed
+	for _, r := range all {
+		if r.marked && r.mirred != nil && wanted(r.mirred.cookie) {
+			rules = append(rules, r)
+		}
+	}
+	if qdisc == "clsact" && len(rules) == len(all) && ownsClsact(rules) {
+		return n.deleteClsact(index) // with all that hangs there
+	}
 	for _, r := range rules {
 		if err := n.deleteRule(r); err != nil {
 			return err

@@ -49,8 +49,16 @@ func TestAddTwiceIsAsAddOnce(t *testing.T) {
 	for name, want := range s.everyTap(t) {
 		t.Run(name, func(t *testing.T) {
 			before := track(t, s.node.Space, s.pod.Space)
-			add(t, p, o, want)
-			add(t, p, o, want)
+			for range 2 {
+				present, err := p.Present(o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if present.Remains {
+					remove(t, p, o)
+				}
+				add(t, p, o, want)
+			}
 			healthy(t, p, o, want)
 			remove(t, p, o)
 			before.unchanged("after Remove")

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -34,14 +33,14 @@ const (
 
 // makeVXLAN makes a VXLAN device that sends to a collector, silent, sealed and
 // up. Its underlay is this namespace; the device appears in the namespace in.
-func (n *namespace) makeVXLAN(name string, in *namespace, c collector) (netlink.Link, error) {
+func (n *namespace) makeVXLAN(e end, in *namespace, c collector) (*link, error) {
 	for port := uint16(firstLocalPort); ; port++ {
-		l, err := n.tryVXLAN(name, in, c, port)
+		l, err := n.tryVXLAN(e, in, c, port)
 		if err == nil {
 			return l, nil
 		}
 		if l != nil {
-			err = errors.Join(err, in.deleteLink(l.Attrs().Index, name))
+			err = errors.Join(err, in.deleteLink(l.index, e.name))
 		}
 		if !errors.Is(err, unix.EADDRINUSE) {
 			return nil, err
@@ -54,18 +53,18 @@ func (n *namespace) makeVXLAN(name string, in *namespace, c collector) (netlink.
 
 // tryVXLAN makes the device on one local port. Where it fails, it returns the
 // device, if it is there.
-func (n *namespace) tryVXLAN(name string, in *namespace, c collector, port uint16) (netlink.Link, error) {
-	if err := n.addVXLAN(name, in, c, port); err != nil {
+func (n *namespace) tryVXLAN(e end, in *namespace, c collector, port uint16) (*link, error) {
+	if err := n.addVXLAN(e, in, c, port); err != nil {
 		return nil, err
 	}
-	l, err := in.findLink(name)
+	l, err := in.findLink(e.name)
 	if err != nil {
 		return nil, err
 	}
 	if err := in.silence(l); err != nil {
 		return l, err
 	}
-	if err := in.addDestination(l.Attrs().Index, c); err != nil {
+	if err := in.addDestination(l.index, c); err != nil {
 		return l, err
 	}
 	return l, in.setUp(l)
@@ -74,18 +73,27 @@ func (n *namespace) tryVXLAN(name string, in *namespace, c collector, port uint1
 // addVXLAN makes the bare device. Its own id is private to the node, so that any
 // number of devices can send the same VNI to the same collector; it is chosen at
 // random, so that nobody can foresee it or use up those that others will need.
-func (n *namespace) addVXLAN(name string, in *namespace, c collector, port uint16) error {
-	return n.change("make the VXLAN device "+name, func() error {
+func (n *namespace) addVXLAN(e end, in *namespace, c collector, port uint16) error {
+	return n.change("make the VXLAN device "+e.name, func() error {
+		message := nl.NewIfInfomsg(unix.AF_UNSPEC)
+		message.Flags, message.Change = unix.IFF_NOARP, unix.IFF_NOARP
+		data := []nl.NetlinkRequestData{message,
+			nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(e.name)),
+			nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(deviceGroup)),
+			nl.NewRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(in.space.Fd())))}
+		if e.mac != nil {
+			data = append(data, nl.NewRtAttr(unix.IFLA_ADDRESS, e.mac))
+		}
 		var err error
 		for range idAttempts {
-			_, err = n.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK,
-				nl.NewIfInfomsg(unix.AF_UNSPEC),
-				nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)),
-				nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(deviceGroup)),
-				nl.NewRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(in.space.Fd()))),
-				vxlanInfo(rand.Uint32N(tap.MaxVNI)+1, port, c))
+			err = n.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL,
+				append(data[:len(data):len(data)], vxlanInfo(rand.Uint32N(tap.MaxVNI)+1, port, c))...)
 			if !errors.Is(err, unix.EEXIST) {
 				return err
+			}
+			// The name, or the id.
+			if l, find := in.linkByName(e.name); find != nil || l != nil {
+				return errors.Join(err, find)
 			}
 		}
 		return fmt.Errorf("no free id on port %d after %d attempts: %w", port, idAttempts, err)
@@ -172,57 +180,62 @@ func (n *namespace) destination(kind, flags, index int, c collector) error {
 	if c.VNI != 0 {
 		data = append(data, nl.NewRtAttr(netlink.NDA_VNI, nl.Uint32Attr(c.VNI)))
 	}
-	_, err := n.request(kind, flags|unix.NLM_F_ACK, data...)
-	return err
+	return n.request(kind, flags, data...)
 }
 
 // destinations are the default destinations of a VXLAN device, by the collector
 // that each is; a sound device has exactly one. Their TTL is the device's.
 func (n *namespace) destinations(index int) ([]collector, error) {
-	messages, err := retryDump(func() ([][]byte, error) {
-		return n.request(unix.RTM_GETNEIGH, unix.NLM_F_DUMP,
-			&netlink.Ndmsg{Family: unix.AF_BRIDGE, Index: uint32(index)})
-	})
+	list, err := query(n, unix.RTM_GETNEIGH, unix.NLM_F_DUMP, func(m []byte) (collector, bool, error) {
+		if len(m) < unix.SizeofNdMsg || int(binary.NativeEndian.Uint32(m[4:])) != index {
+			return collector{}, false, nil
+		}
+		c, isDefault := parseDestination(m[unix.SizeofNdMsg:])
+		return c, isDefault, nil
+	}, &netlink.Ndmsg{Family: unix.AF_BRIDGE, Index: uint32(index)})
 	if err != nil {
 		return nil, fmt.Errorf("list the VXLAN device's destinations: %w", err)
 	}
-	var out []collector
-	for _, m := range messages {
-		if len(m) < unix.SizeofNdMsg || int(binary.NativeEndian.Uint32(m[4:])) != index {
-			continue
-		}
-		attributes, err := nl.ParseRouteAttr(m[unix.SizeofNdMsg:])
-		if err != nil {
-			return nil, fmt.Errorf("list the VXLAN device's destinations: %w", err)
-		}
-		c, isDefault := parseDestination(attributes)
-		if isDefault {
-			out = append(out, c)
-		}
-	}
-	return out, nil
+	return list, nil
 }
 
 // parseDestination reads an entry of a VXLAN device's forwarding table, and says
 // whether it is for every address, not for one.
-func parseDestination(attributes []syscall.NetlinkRouteAttr) (c collector, isDefault bool) {
-	for _, a := range attributes {
-		switch a.Attr.Type {
+func parseDestination(b []byte) (c collector, isDefault bool) {
+	for kind, value := range attributes(b) {
+		switch kind {
 		case netlink.NDA_LLADDR:
-			isDefault = string(a.Value) == "\x00\x00\x00\x00\x00\x00"
+			isDefault = string(value) == "\x00\x00\x00\x00\x00\x00"
 		case netlink.NDA_DST:
-			if address, ok := netip.AddrFromSlice(a.Value); ok {
+			if address, ok := netip.AddrFromSlice(value); ok {
 				c.Remote = address.Unmap()
 			}
 		case netlink.NDA_PORT:
-			if len(a.Value) == 2 {
-				c.Port = binary.BigEndian.Uint16(a.Value)
+			if len(value) == 2 {
+				c.Port = binary.BigEndian.Uint16(value)
 			}
 		case netlink.NDA_VNI:
-			if len(a.Value) == 4 {
-				c.VNI = binary.NativeEndian.Uint32(a.Value)
+			if len(value) == 4 {
+				c.VNI = binary.NativeEndian.Uint32(value)
 			}
 		}
 	}
 	return c, isDefault
+}
+
+// parseVXLAN reads IFLA_INFO_DATA of a VXLAN device.
+func parseVXLAN(b []byte) (d vxlanDetails) {
+	for kind, value := range attributes(b) {
+		switch {
+		case kind == nl.IFLA_VXLAN_ID:
+			d.id = number(value)
+		case kind == nl.IFLA_VXLAN_PORT && len(value) == 2:
+			d.port = binary.BigEndian.Uint16(value)
+		case kind == nl.IFLA_VXLAN_TTL && len(value) == 1:
+			d.ttl = value[0]
+		case kind == nl.IFLA_VXLAN_FLOWBASED && len(value) == 1:
+			d.external = value[0] != 0
+		}
+	}
+	return d
 }

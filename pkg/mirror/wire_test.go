@@ -79,7 +79,7 @@ func TestAWiresAddressesAreAnnouncedAtBothEnds(t *testing.T) {
 	add(t, p, ownerOf("c1"), want)
 	p.node.before = nil
 	for end, addresses := range map[string][2]string{"node": {"198.19.0.2", "fd00:19::2"}, "pod": {"198.19.0.1", "fd00:19::1"}} {
-		arp, advertised := announced(captures[end].Settle(2))
+		arp, advertised := announced(captures[end].Settle(8))
 		if !arp[addresses[0]] || !advertised[addresses[1]] {
 			t.Errorf("the %s's end heard gratuitous ARP of %v and advertisements of %v; want %v", end, arp, advertised, addresses)
 		}
@@ -97,8 +97,8 @@ func announced(frames []lab.Frame) (arp, advertised map[string]bool) {
 		if a, ok := p.Layer(layers.LayerTypeARP).(*layers.ARP); ok && string(a.SourceProtAddress) == string(a.DstProtAddress) {
 			arp[net.IP(a.SourceProtAddress).String()] = true
 		}
-		// An unsolicited one goes to all nodes, with the flag Override alone.
-		if a, ok := p.Layer(layers.LayerTypeICMPv6NeighborAdvertisement).(*layers.ICMPv6NeighborAdvertisement); ok && a.Override() && !a.Solicited() && !a.Router() {
+		// An unsolicited one overrides; that of a node, which forwards, says so too.
+		if a, ok := p.Layer(layers.LayerTypeICMPv6NeighborAdvertisement).(*layers.ICMPv6NeighborAdvertisement); ok && a.Override() && !a.Solicited() {
 			advertised[a.TargetAddress.String()] = true
 		}
 	}

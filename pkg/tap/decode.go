@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,9 +44,6 @@ func inText(format string, args ...any) Errors {
 
 // literal is a scalar that no field takes, as it was written.
 type literal string
-
-// decimal is what counts as a whole number.
-var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 
 // tree turns a node of the syntax tree into what FromTree reads.
 func tree(n *yaml.Node) (any, error) {
@@ -106,7 +102,8 @@ func scalar(n *yaml.Node) any {
 			return nil
 		}
 	case "!!int":
-		if number, err := strconv.ParseInt(n.Value, 10, 64); err == nil && decimal.MatchString(n.Value) {
+		// A number is written as Go would: 0x10, 010, +1 and 1_000 are none.
+		if number, err := strconv.ParseInt(n.Value, 10, 64); err == nil && strconv.FormatInt(number, 10) == n.Value {
 			return number
 		}
 	}

@@ -1,47 +1,147 @@
 package tap
 
 import (
+	"bytes"
+	"net/netip"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 )
 
+// The corpus is in testdata/fuzz/FuzzParse; here is what is too large for it.
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{
-		"", "null", "5", "veth:", "- veth:\n- wire:", `[{"veth":{"hostInterface":"h"}}]`,
-		"{device: a, interface: net1, direction: egress, veth: {}}",
-		"vxlan: {vni: 100, remote: 198.18.0.9, port: 8472, ttl: 3, placement: pod, oversize: refuse}",
-		`vxlan: {vni: 0x10, remote: "fe80::1%eth0"}`, "vxlan: {vni: 1e3, remote: 0.0.0.0}",
-		`wire: {addresses: [198.18.0.2/24, "2001:db8::2/64"], hostAddresses: [198.18.0.1/24], mtu: 1280}`,
-		"{veth: {}, filter: tcp}", "{1: 2}", "veth: {1: 2}", "{device: 2001-01-01, veth: {}}",
-		"a: &a [x,x]\nb: [*a,*a]", "a: &a {veth: }\n<<: *a", "<<: {veth: {}}", "{veth: {}, veth: }", "? [a]\n: 1",
-		"vxlan: {vni: 0100, port: 0x10, ttl: 1_0, remote: \"fe80::1%\\e\"}", "wire: {mtu: 100.0, addresses: [1.1.1.1/8, 1.1.1.1/9]}", "vxlan: !x y", "{veth: {}} x", "veth: !!binary aGk=", "veth:\n---\nveth:", "[[[[", "\ufeffveth:", "veth: \xff",
-	} {
-		f.Add([]byte(seed))
-	}
+	f.Add(bytes.Repeat([]byte("# "), 512<<10))
+	f.Add([]byte(strings.Repeat("[", 20000) + strings.Repeat("]", 20000)))
+	f.Add([]byte("veth: {hostInterface: " + strings.Repeat("\U0010fffd", 10000) + "}"))
+	f.Add([]byte(strings.Repeat("- {device: a a, interface: b b, direction: up, vxlan: {vni: 0}}\n", 16)))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		taps, err := Parse(text)
+		again, errAgain := Parse(text)
+		if !reflect.DeepEqual(taps, again) || !reflect.DeepEqual(err, errAgain) {
+			t.Errorf("two answers: %s, %v and %s, %v", show(taps), err, show(again), errAgain)
+		}
 		if err != nil {
-			if _, ok := err.(Errors); !ok {
-				t.Errorf("error is a %T, want Errors", err)
-			}
-			checkMessage(t, err)
-			return
-		}
-		roundTrip(t, taps)
-		// Names that were given twice are the only thing left to refuse.
-		if err := Complete(taps, "eth0", func(string) bool { return false }); err != nil {
-			if !strings.Contains(err.Error(), "is the name of tap") {
-				t.Errorf("Complete: %v", err)
+			checkMistakes(t, err)
+			if taps != nil {
+				t.Errorf("taps beside the error: %s", show(taps))
 			}
 			return
 		}
-		devices := map[string]bool{}
+		if len(text) > MaxBytes || len(taps) > MaxTaps {
+			t.Errorf("%d taps out of %d bytes", len(taps), len(text))
+		}
 		for _, tap := range taps {
-			if !ValidDeviceName(tap.Device) || devices[tap.Device] || tap.Interface == "" {
-				t.Errorf("completed taps are not whole: %s", show(taps))
-			}
-			devices[tap.Device] = true
+			checkTap(t, tap)
 		}
 		roundTrip(t, taps)
+		complete(t, taps)
 	})
+}
+
+// complete has taps completed in a pod where the first two default names are taken.
+func complete(t *testing.T, taps []Tap) {
+	t.Helper()
+	given := slices.Clone(taps)
+	taken := func(name string) bool { return name == "mirror" || name == "mirror1" }
+	if err := Complete(taps, "eth7", taken); err != nil {
+		checkMistakes(t, err)
+		// Names that were given twice are the only thing left to refuse.
+		for _, mistake := range err.(Errors) {
+			if !strings.Contains(mistake.Problem, "is the name of tap") {
+				t.Errorf("Complete: %v", mistake)
+			}
+		}
+		return
+	}
+	devices, hosts := map[string]bool{}, map[string]bool{"": true}
+	for i, tap := range taps {
+		checkTap(t, tap)
+		want := given[i]
+		if want.Interface == "" {
+			want.Interface = "eth7"
+		}
+		if want.Device == "" {
+			want.Device = tap.Device
+			if !strings.HasPrefix(tap.Device, DefaultDevice) || taken(tap.Device) {
+				t.Errorf("the default device of tap %d is %q", i+1, tap.Device)
+			}
+		}
+		if tap.Device == "" || devices[tap.Device] || hosts[tap.HostInterface()] && tap.HostInterface() != "" || !reflect.DeepEqual(tap, want) {
+			t.Errorf("taps were completed to %s, want what was given: %s", show(taps), show(given))
+		}
+		devices[tap.Device], hosts[tap.HostInterface()] = true, true
+	}
+	roundTrip(t, taps)
+	once := slices.Clone(taps)
+	if err := Complete(taps, "other", taken); err != nil || !reflect.DeepEqual(taps, once) {
+		t.Errorf("completing a second time: %v, %s, want %s", err, show(taps), show(once))
+	}
+}
+
+// checkMistakes insists on Errors that a log shows on one line, every rune of it.
+func checkMistakes(t *testing.T, err error) {
+	t.Helper()
+	if errs, ok := err.(Errors); !ok || len(errs) == 0 {
+		t.Errorf("error is a %T, want Errors", err)
+	}
+	checkMessage(t, err)
+	if i := strings.IndexFunc(err.Error(), func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
+		t.Errorf("byte %d of the message does not print: %q", i, err.Error())
+	}
+}
+
+// checkTap holds a tap against what the reference says of each field.
+func checkTap(t *testing.T, tap Tap) {
+	t.Helper()
+	sinks := 0
+	for _, is := range []bool{tap.Veth != nil, tap.VXLAN != nil, tap.Wire != nil} {
+		if is {
+			sinks++
+		}
+	}
+	directions := []Direction{Ingress, Egress, Both}
+	if tap.Wire != nil {
+		directions = []Direction{""}
+	}
+	ok := sinks == 1 && slices.Contains(directions, tap.Direction) &&
+		documentedName(tap.Interface) && newDevice(tap.Device) && newDevice(tap.HostInterface())
+	if v := tap.VXLAN; v != nil {
+		ok = ok && v.VNI >= 1 && v.VNI <= 16777215 && v.Port >= 1 && v.TTL >= 1 && collector(v.Remote) &&
+			slices.Contains([]Placement{PlacementNode, PlacementPod}, v.Placement) && slices.Contains([]Oversize{Fragment, Refuse}, v.Oversize)
+	}
+	if w := tap.Wire; w != nil {
+		seen := map[netip.Addr]bool{}
+		least := 68
+		for _, p := range slices.Concat(w.Addresses, w.HostAddresses) {
+			a := p.Addr()
+			ok = ok && p.Bits() > 0 && collector(a) && !seen[a]
+			seen[a] = true
+			if a.Is6() {
+				least = 1280
+			}
+		}
+		ok = ok && len(w.Addresses) <= 16 && len(w.HostAddresses) <= 16 && (w.MTU == 0 || w.MTU >= least && w.MTU <= 65535)
+	}
+	if !ok {
+		t.Errorf("the reference does not allow %s", show(tap))
+	}
+}
+
+// collector says whether an address is one of one host's, on any network.
+func collector(a netip.Addr) bool {
+	return a.IsValid() && !a.Is4In6() && a.Zone() == "" && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast() &&
+		!a.IsLinkLocalUnicast() && a.String() != "255.255.255.255"
+}
+
+func newDevice(name string) bool {
+	return documentedName(name) && !slices.Contains([]string{"lo", "all", "default"}, name) && !strings.Contains(name, "%")
+}
+
+// documentedName takes names as the reference words it, and none at all.
+func documentedName(name string) bool {
+	odd := func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) || r == '/' || r == ':' }
+	return len(name) <= 15 && name != "." && name != ".." && utf8.ValidString(name) && !strings.ContainsFunc(name, odd)
 }

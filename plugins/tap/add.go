@@ -23,8 +23,8 @@ func cmdAdd(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	if isNodes(args.Netns) {
-		return cniconf.Error(types.ErrInvalidNetNS, errors.New("CNI_NETNS is the node's own network namespace; a pod on the host's network cannot be tapped"))
+	if conf.Untapped {
+		return conf.WriteResult(os.Stdout, nil)
 	}
 	log := newLogger(conf.Log, conf.Name, args)
 	w, err := wantedTaps(conf, args, log)
@@ -40,6 +40,12 @@ func cmdAdd(args *skel.CmdArgs) error {
 		return err
 	}
 	defer s.close()
+	if s.present.Remains {
+		// Of an ADD that was cut short, or that the runtime repeats.
+		if err := s.pod.Remove(s.owner); err != nil {
+			return cniconf.Error(codeOf(err, false), fmt.Errorf("remove what an earlier ADD has left: %w", err))
+		}
+	}
 	made, err := s.add(w, log)
 	if err == nil {
 		err = s.answer(w, made)

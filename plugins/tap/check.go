@@ -64,11 +64,7 @@ func (s *session) expected() (w wanted, all bool, err error) {
 	if s.conf.IsAttachment(s.args.IfName, s.args.Netns) {
 		// A chain behind a plugin without addresses looks the same: there the
 		// interface is not a tap's.
-		others, err := s.pod.Others(s.owner)
-		if err != nil {
-			return w, false, cniconf.Error(types.ErrIOFailure, err)
-		}
-		if !others.Has(s.args.IfName) {
+		if !s.present.Has(s.args.IfName) {
 			t, _, err := s.conf.AttachmentTap(s.args.IfName)
 			return wanted{taps: []tap.Tap{t}, own: 1, alone: true}, true, err
 		}

@@ -107,16 +107,6 @@ func cmdStatus(*skel.CmdArgs) error {
 	return nil
 }
 
-// isNodes says whether a namespace is the node's, that of this process.
-func isNodes(netns string) bool {
-	theirs, err := os.Stat(netns)
-	if err != nil {
-		return false
-	}
-	own, err := os.Stat("/proc/thread-self/ns/net")
-	return err == nil && os.SameFile(theirs, own)
-}
-
 // exists says whether there is something at a path.
 func exists(path string) bool {
 	_, err := os.Stat(path)

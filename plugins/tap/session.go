@@ -14,12 +14,14 @@ import (
 
 // session is one ADD's or CHECK's work on one pod, under the pod's lock.
 type session struct {
-	conf   *cniconf.Config
-	args   *skel.CmdArgs
-	owner  mirror.Owner
-	node   *mirror.Node
-	pod    *mirror.Pod
-	unlock func()
+	conf  *cniconf.Config
+	args  *skel.CmdArgs
+	owner mirror.Owner
+	node  *mirror.Node
+	pod   *mirror.Pod
+	// present is what the pod had when the session began.
+	present mirror.Present
+	unlock  func()
 }
 
 func openSession(conf *cniconf.Config, args *skel.CmdArgs) (*session, error) {
@@ -35,6 +37,10 @@ func openSession(conf *cniconf.Config, args *skel.CmdArgs) (*session, error) {
 	if s.pod, err = s.node.OpenPod(args.Netns); err != nil {
 		s.close()
 		return nil, cniconf.Error(types.ErrInvalidNetNS, err)
+	}
+	if s.present, err = s.pod.Present(s.owner); err != nil {
+		s.close()
+		return nil, cniconf.Error(types.ErrIOFailure, err)
 	}
 	return s, nil
 }
@@ -57,26 +63,18 @@ func (s *session) complete(taps []tap.Tap, code uint, w wanted) error {
 		return nil
 	}
 	iface := "eth0"
-	has, err := s.pod.HasInterface(s.args.IfName)
-	if err != nil {
-		return cniconf.Error(types.ErrIOFailure, err)
-	}
-	if has && !w.alone {
+	if s.present.Has(s.args.IfName) && !w.alone {
 		iface = s.args.IfName
-	}
-	present, err := s.pod.Others(s.owner)
-	if err != nil {
-		return cniconf.Error(types.ErrIOFailure, err)
 	}
 	of, others := "network configuration", []tap.Tap(nil)
 	if code == cniconf.CodeAnnotation && !w.alone {
 		of, others = "annotation "+cniconf.AnnotationKey, w.taps[:w.own]
 	}
-	if n := len(taps) + len(others); present.Taps > 0 && present.Taps+n > tap.MaxTaps {
+	if n := len(taps) + len(others); s.present.Taps > 0 && s.present.Taps+n > tap.MaxTaps {
 		return cniconf.Error(code, fmt.Errorf("taps of the %s: the pod has %d of other networks, and %d more are too many; a pod may have at most %d",
-			of, present.Taps, n, tap.MaxTaps))
+			of, s.present.Taps, n, tap.MaxTaps))
 	}
-	if err := tap.Complete(taps, iface, present.Has, others...); err != nil {
+	if err := tap.Complete(taps, iface, s.present.Has, others...); err != nil {
 		return cniconf.Error(code, fmt.Errorf("taps of the %s: %w", of, err))
 	}
 	return nil

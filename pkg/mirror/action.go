@@ -1,0 +1,157 @@
+package mirror
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// What a mirred action does with a packet, and what classification does then.
+const (
+	mirredRedirect = 1 // TCA_EGRESS_REDIR
+	mirredMirror   = 2 // TCA_EGRESS_MIRROR
+
+	// actContinue (TC_ACT_UNSPEC) goes on to the next rule after a mirror. With
+	// TC_ACT_PIPE classification would end here, and the rules after ours, and
+	// everybody else's, would see nothing.
+	actContinue = -1
+	actPipe     = 3 // TC_ACT_PIPE, to the rule's next action
+	actStolen   = 4 // TC_ACT_STOLEN, after a redirect
+)
+
+// The kernel counts the packets of an action in segments: one that TCP's offload
+// has left whole counts as the many that it will become. What a mirror could not
+// deliver it counts as the interface does, whole. So the first action of a tap's
+// rule is a mirror to a block of interfaces that nobody has made: it copies
+// nothing, says nothing, and its failures are the packets that matched. Kernels
+// before 6.8 know no mirrors to blocks.
+const (
+	mirredBlock   = 4           // TCA_MIRRED_BLOCKID of linux/tc_act/tc_mirred.h
+	countingBlock = deviceGroup // an arbitrary number; qdiscs take theirs from 1 up
+)
+
+// mirred is a mirror or a redirect to a device's egress.
+type mirred struct {
+	redirect bool
+	to       int    // index of the device; 0 where it has been deleted
+	cookie   cookie // zero for the rules of a device of ours that need none
+	// counted says that an action before it counts the packets.
+	counted bool
+}
+
+// action is an action of a rule as the kernel has it.
+type action struct {
+	kind     string
+	cookie   cookie
+	marked   bool // the cookie is podtap's
+	redirect bool
+	to       int    // of a mirred, the device; 0 where it has been deleted
+	block    uint32 // of a mirred, in place of a device
+	counts   actionCounts
+}
+
+// actionCounts are an action's statistics.
+type actionCounts struct {
+	packets, bytes uint64
+	failed         uint32 // overlimits, which of a mirred are what it could not deliver
+}
+
+// parseAction reads one action of a rule, or of a list of actions.
+func parseAction(value []byte) (a action) {
+	for kind, value := range attributes(value) {
+		switch kind {
+		case nl.TCA_ACT_KIND:
+			a.kind = unix.ByteSliceToString(value)
+		case nl.TCA_ACT_COOKIE:
+			a.cookie, a.marked = parseCookie(value)
+		case nl.TCA_ACT_STATS:
+			a.counts = parseActionCounts(value)
+		case nl.TCA_ACT_OPTIONS:
+			for kind, value := range attributes(value) {
+				switch {
+				case kind == nl.TCA_MIRRED_PARMS && len(value) >= sizeofMirredParameters:
+					a.redirect = binary.NativeEndian.Uint32(value[20:]) == mirredRedirect
+					a.to = int(binary.NativeEndian.Uint32(value[24:]))
+				case kind == mirredBlock:
+					a.block = number(value)
+				}
+			}
+		}
+	}
+	return a
+}
+
+// Attributes of an action's statistics, from linux/gen_stats.h.
+const (
+	statsBasic     = 1 // bytes, 64 bits, and packets, 32 bits
+	statsQueue     = 3 // qlen, backlog, drops, requeues, overlimits, 32 bits each
+	statsPackets64 = 8 // packets, where 32 bits do not suffice
+)
+
+func parseActionCounts(value []byte) (c actionCounts) {
+	for kind, value := range attributes(value) {
+		switch {
+		case kind == statsBasic && len(value) >= 12:
+			c.bytes = binary.NativeEndian.Uint64(value)
+			c.packets = max(c.packets, uint64(number(value[8:])))
+		case kind == statsPackets64 && len(value) >= 8:
+			c.packets = binary.NativeEndian.Uint64(value)
+		case kind == statsQueue && len(value) >= 20:
+			c.failed = number(value[16:])
+		}
+	}
+	return c
+}
+
+// actionParameters is struct tc_gen of linux/pkt_cls.h, with which each action's
+// parameters begin. The library's own has a wrong size.
+type actionParameters struct {
+	Index, Capab             uint32
+	Action, Refcnt, Bindings int32
+}
+
+// mirredParameters is struct tc_mirred of linux/tc_act/tc_mirred.h.
+type mirredParameters struct {
+	actionParameters
+	Eaction int32
+	Ifindex uint32
+}
+
+const sizeofMirredParameters = 28
+
+func (p actionParameters) bytes() []byte { return encode(p) }
+func (p mirredParameters) bytes() []byte { return encode(p) }
+
+func encode(v any) []byte {
+	var b bytes.Buffer
+	_ = binary.Write(&b, binary.NativeEndian, v) // a buffer takes whatever has a fixed size
+	return b.Bytes()
+}
+
+// actions are those of a rule, below one of its attributes.
+func (m *mirred) actions(attribute int) *nl.RtAttr {
+	list := nl.NewRtAttr(attribute, nil)
+	position := 1
+	add := func(p mirredParameters) *nl.RtAttr {
+		a := list.AddRtAttr(position, nil)
+		position++
+		a.AddRtAttr(nl.TCA_ACT_KIND, nl.ZeroTerminated("mirred"))
+		if m.cookie != (cookie{}) {
+			a.AddRtAttr(nl.TCA_ACT_COOKIE, m.cookie[:])
+		}
+		options := a.AddRtAttr(nl.TCA_ACT_OPTIONS, nil)
+		options.AddRtAttr(nl.TCA_MIRRED_PARMS, p.bytes())
+		return options
+	}
+	if m.counted {
+		add(mirredParameters{actionParameters{Action: actPipe}, mirredMirror, 0}).AddRtAttr(mirredBlock, nl.Uint32Attr(countingBlock))
+	}
+	if m.redirect {
+		add(mirredParameters{actionParameters{Action: actStolen}, mirredRedirect, uint32(m.to)})
+	} else {
+		add(mirredParameters{actionParameters{Action: actContinue}, mirredMirror, uint32(m.to)})
+	}
+	return list
+}

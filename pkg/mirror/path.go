@@ -1,0 +1,115 @@
+package mirror
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/podtap/podtap/pkg/tap"
+)
+
+// overhead is what VXLAN adds to a packet, in bytes: the inner Ethernet header
+// (14), VXLAN (8), UDP (8), and the outer IP header (20 or 40).
+func overhead(v *tap.VXLAN) int {
+	if v.Remote.Is4() {
+		return 50
+	}
+	return 70
+}
+
+// checkPath looks at the path to the collector: whether it leads to one host, and
+// whether it takes the pod's packets with VXLAN's overhead.
+func (b *builder) checkPath() error {
+	v := b.tap.VXLAN
+	inner, need := b.tapped.mtu, b.tapped.mtu+overhead(v)
+	path, err := b.node.pathMTU(v)
+	switch {
+	case errors.Is(err, ErrForbidden):
+		return err
+	case err != nil && v.Oversize == tap.Refuse:
+		return fmt.Errorf("vxlan.oversize: refuse cannot be kept: the path to %s has no known MTU: %w: %w", v.Remote, ErrMTU, err)
+	case err != nil:
+		b.made.Warnings = append(b.made.Warnings, fmt.Sprintf("the node has no route to the collector %s now: %v", v.Remote, err))
+	case need <= path:
+	case v.Oversize == tap.Refuse:
+		return fmt.Errorf("vxlan.oversize: a copy %w: %s has MTU %d, which with %d bytes of VXLAN is %d, and the path to %s takes %d; "+
+			"lower the pod's MTU, raise the underlay's, or use placement node with oversize fragment",
+			ErrMTU, b.tap.Interface, inner, overhead(v), need, v.Remote, path)
+	case v.Remote.Is6():
+		b.made.Warnings = append(b.made.Warnings, fmt.Sprintf("copies of packets above %d bytes will be lost: over IPv6 the kernel does not fragment VXLAN, and the path to %s takes %d",
+			path-overhead(v), v.Remote, path))
+	}
+	return nil
+}
+
+// pathMTU is the most that one packet to the collector may have, in bytes. It
+// wraps ErrForbidden for an address that the node's routes know for many hosts'.
+func (n *Node) pathMTU(v *tap.VXLAN) (int, error) {
+	to, err := n.routeTo(v.Remote)
+	if err != nil {
+		return 0, err
+	}
+	switch to.kind {
+	case unix.RTN_BROADCAST, unix.RTN_MULTICAST, unix.RTN_ANYCAST:
+		return 0, fmt.Errorf("vxlan.remote: %s is %w: on this node's networks it is a broadcast, multicast or anycast address, "+
+			"and copies would reach others than a collector; use the collector's own address", v.Remote, ErrForbidden)
+	}
+	l, err := n.linkByIndex(to.device)
+	if err != nil {
+		return 0, err
+	}
+	if l == nil {
+		return 0, errors.New("the route's device has vanished")
+	}
+	if to.mtu > 0 {
+		return min(l.mtu, to.mtu), nil
+	}
+	return l.mtu, nil
+}
+
+// route is the one that the kernel would use to an address.
+type route struct {
+	kind   uint8 // RTN_…
+	device int   // index
+	mtu    int   // bytes, 0 where the route has none of its own
+}
+
+func (n *namespace) routeTo(address netip.Addr) (route, error) {
+	family := uint8(unix.AF_INET)
+	if address.Is6() {
+		family = unix.AF_INET6
+	}
+	message := &nl.RtMsg{RtMsg: unix.RtMsg{Family: family, Dst_len: uint8(address.BitLen())}}
+	found, err := query(n, unix.RTM_GETROUTE, 0, parseRoute, message, nl.NewRtAttr(unix.RTA_DST, address.AsSlice()))
+	if err == nil && len(found) == 0 {
+		err = errors.New("no route")
+	}
+	if err != nil {
+		return route{}, err
+	}
+	return found[0], nil
+}
+
+// parseRoute reads an RTM_NEWROUTE message.
+func parseRoute(message []byte) (r route, ok bool, err error) {
+	if len(message) < unix.SizeofRtMsg {
+		return r, false, errors.New("short message")
+	}
+	r.kind = message[7]
+	for kind, value := range attributes(message[unix.SizeofRtMsg:]) {
+		switch kind {
+		case unix.RTA_OIF:
+			r.device = int(number(value))
+		case unix.RTA_METRICS:
+			for metric, value := range attributes(value) {
+				if metric == unix.RTAX_MTU {
+					r.mtu = int(number(value))
+				}
+			}
+		}
+	}
+	return r, true, nil
+}
