@@ -39,6 +39,12 @@ func parseCookie(b []byte) (c cookie, ok bool) {
 	return cookie(b), true
 }
 
+// plain is the cookie without flags: the same for all rules of a tap.
+func (c cookie) plain() cookie {
+	c[5] = 0
+	return c
+}
+
 func (c cookie) flags() byte             { return c[5] }
 func (c cookie) sameOwner(d cookie) bool { return [6]byte(c[6:12]) == [6]byte(d[6:12]) }
 func (c cookie) sameTap(d cookie) bool   { return c.sameOwner(d) && [4]byte(c[12:]) == [4]byte(d[12:]) }

@@ -23,6 +23,7 @@ type link struct {
 	ready    bool   // it is up and its carrier is noticed: operational state up
 	hardware uint16 // ARPHRD_…
 	address  net.HardwareAddr
+	peer     int // of a veth: the index of its other end, where that is
 	vxlan    vxlanDetails
 	counts   deviceCounts // where they were asked for
 }
@@ -122,6 +123,8 @@ func parseLink(message []byte) (*link, bool, error) {
 			l.mtu = int(number(value))
 		case unix.IFLA_TXQLEN:
 			l.queue = int(number(value))
+		case unix.IFLA_LINK:
+			l.peer = int(number(value))
 		case unix.IFLA_OPERSTATE:
 			l.ready = len(value) == 1 && value[0] == operationalUp
 		case unix.IFLA_LINKINFO:

@@ -54,6 +54,7 @@ type Node struct {
 type Pod struct {
 	*namespace
 	node *Node
+	path string
 }
 
 // Device is a network device that a tap made.
@@ -107,7 +108,7 @@ func (n *Node) OpenPod(path string) (*Pod, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the pod's network namespace: %w", err)
 	}
-	return &Pod{opened, n}, nil
+	return &Pod{opened, n, path}, nil
 }
 
 func sameNamespace(a, b ns.NetNS) (bool, error) {

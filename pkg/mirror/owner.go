@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/podtap/podtap/pkg/tap"
 )
@@ -78,11 +80,16 @@ func (m mark) alias() string {
 		words = append(words, "at="+strconv.FormatInt(m.Since.Unix(), 10))
 	}
 	s := aliasPrefix + strings.Join(words, " ")
-	printable := !strings.ContainsFunc(m.Pod, func(r rune) bool { return r <= ' ' || r > '~' })
-	if pod := " pod=" + m.Pod; m.Pod != "" && printable && len(s)+len(pod) <= maxAlias {
+	if pod := " pod=" + m.Pod; m.Pod != "" && printable(m.Pod) && !strings.Contains(m.Pod, " ") && len(s)+len(pod) <= maxAlias {
 		s += pod
 	}
 	return s
+}
+
+// printable says whether a text can be shown as it is. Aliases in a pod are the
+// pod's to write, and none may steer a terminal.
+func printable(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // word makes a network name or a container ID fit: CNI bounds the length of
@@ -108,7 +115,7 @@ func (o Owner) shortened() Owner {
 func parseMark(alias string) (m mark, ok bool) {
 	rest, found := strings.CutPrefix(alias, aliasPrefix)
 	words := strings.Split(rest, " ")
-	if !found || len(words) < 5 {
+	if !found || len(words) < 5 || !printable(alias) {
 		return mark{}, false
 	}
 	m.Source, m.Network, m.ContainerID, m.IfName, m.Device = Source(words[0]), words[1], words[2], words[3], words[4]

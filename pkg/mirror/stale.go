@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"golang.org/x/sys/unix"
 )
 
 // namedSpaces is where container runtimes keep the network namespaces of pods.
@@ -102,20 +104,26 @@ func removeHalves(links []*link, takeDown func(func(*link) bool) error) error {
 	return failed
 }
 
-// eachPod visits the named network namespaces. One that vanishes meanwhile, or
-// that is none, or the node's own, is passed over.
+// eachPod visits the named network namespaces, each once, whatever the number of
+// its names. One that vanishes meanwhile, or that is none, or the node's own, is
+// passed over.
 func (n *Node) eachPod(visit func(*Pod) error) error {
 	entries, err := os.ReadDir(namedSpaces)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	var failed error
+	visited := map[uint64]bool{} // by inode; all are of one filesystem, the kernel's
 	for _, e := range entries {
 		p, err := n.OpenPod(filepath.Join(namedSpaces, e.Name()))
 		if err != nil {
 			continue
 		}
-		failed = errors.Join(failed, visit(p))
+		var stat unix.Stat_t
+		if err := unix.Fstat(int(p.space.Fd()), &stat); err == nil && !visited[stat.Ino] {
+			visited[stat.Ino] = true
+			failed = errors.Join(failed, visit(p))
+		}
 		p.Close()
 	}
 	return errors.Join(err, failed)

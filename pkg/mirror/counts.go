@@ -1,0 +1,154 @@
+package mirror
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/podtap/podtap/pkg/tap"
+)
+
+// Amount is a number of packets, as the tapped interface counts them: what TCP's
+// offload has left whole is one. The kernel counts them in 32 bits, so they begin
+// again at 4294967296. Bytes are those of Ethernet frames; what leaves the pod
+// whole counts with the headers of all the segments that it will become.
+type Amount struct {
+	Packets uint64
+	Bytes   uint64
+	// BytesUnknown is set where some packets of several fared otherwise than the
+	// rest: the kernel does not count their bytes apart.
+	BytesUnknown bool
+}
+
+// DropMirror is the reason of a copy that the tap's device did not take: it is
+// down, or full, or somebody deleted it.
+const DropMirror = "mirror"
+
+// Counters are those of one direction of a tap. Matched is the sum of Copied and
+// of what Dropped has.
+type Counters struct {
+	Direction tap.Direction // ingress or egress
+	Matched   Amount
+	Copied    Amount // handed to the tap's device
+	Dropped   map[string]Amount
+	// Segments says that the kernel, one before 6.8, counts the segments of what
+	// TCP's offload has left whole.
+	Segments bool
+}
+
+// counters makes sense of the statistics of a rule's two actions.
+func counters(d tap.Direction, counting, mirror *action) Counters {
+	c := Counters{Direction: d, Segments: counting == nil}
+	c.Matched = Amount{Packets: mirror.counts.packets, Bytes: mirror.counts.bytes}
+	if counting != nil {
+		c.Matched.Packets = uint64(counting.counts.failed)
+		if d == tap.Ingress {
+			// At the ingress hook the kernel leaves out the Ethernet header.
+			c.Matched.Bytes += ethernetHeader * c.Matched.Packets
+		}
+	}
+	dropped := uint64(mirror.counts.failed)
+	if counting != nil {
+		c.Copied.Packets = uint64(uint32(c.Matched.Packets - dropped)) // both begin again at 2^32
+	} else {
+		dropped = min(dropped, c.Matched.Packets)
+		c.Copied.Packets = c.Matched.Packets - dropped
+	}
+	lost := Amount{Packets: dropped}
+	switch {
+	case dropped == 0:
+		c.Copied.Bytes = c.Matched.Bytes
+	case c.Copied.Packets == 0:
+		lost.Bytes = c.Matched.Bytes
+	default:
+		c.Copied.BytesUnknown, lost.BytesUnknown = true, true
+	}
+	if dropped > 0 {
+		c.Dropped = map[string]Amount{DropMirror: lost}
+	}
+	return c
+}
+
+const ethernetHeader = 14 // bytes
+
+// counted is what a namespace's mirrors have counted, by the cookie of the tap.
+type counted map[cookie][]Counters
+
+// of are the counters of one tap, ingress first.
+func (c counted) of(o Owner, device string) []Counters { return c[newCookie(o, device, 0)] }
+
+// countMirrors reads the statistics of all taps of the namespace, in one dump.
+func (n *namespace) countMirrors() (counted, error) {
+	actions, err := n.mirredActions()
+	if err != nil {
+		return nil, err
+	}
+	counting := map[cookie]*action{}
+	for i := range actions {
+		if a := &actions[i]; a.marked && a.block == countingBlock {
+			counting[a.cookie] = a
+		}
+	}
+	found := counted{}
+	for i := range actions {
+		a := &actions[i]
+		if !a.marked || a.block != 0 || a.redirect {
+			continue
+		}
+		of := a.cookie.plain()
+		if a.cookie.flags()&ofEgress != 0 {
+			found[of] = append(found[of], counters(tap.Egress, counting[a.cookie], a))
+		} else {
+			found[of] = append([]Counters{counters(tap.Ingress, counting[a.cookie], a)}, found[of]...)
+		}
+	}
+	return found, nil
+}
+
+// Attributes of a list of actions, from linux/rtnetlink.h.
+const (
+	actionTable = 1 // TCA_ACT_TAB
+	actionFlags = 2 // TCA_ROOT_FLAGS
+	largeDump   = 1 // TCA_ACT_FLAG_LARGE_DUMP_ON
+)
+
+// mirredActions lists all mirred actions of the namespace, with statistics.
+func (n *namespace) mirredActions() ([]action, error) {
+	table := nl.NewRtAttr(actionTable, nil)
+	table.AddRtAttr(1, nil).AddRtAttr(nl.TCA_ACT_KIND, nl.ZeroTerminated("mirred"))
+	flags := nl.NewRtAttr(actionFlags, append(nl.Uint32Attr(largeDump), nl.Uint32Attr(largeDump)...))
+	const sizeofTcamsg = 4
+	parts, err := query(n, unix.RTM_GETACTION, unix.NLM_F_DUMP, func(m []byte) (list []action, ok bool, err error) {
+		if len(m) < sizeofTcamsg {
+			return nil, false, errors.New("short message")
+		}
+		for kind, value := range attributes(m[sizeofTcamsg:]) {
+			if kind != actionTable {
+				continue
+			}
+			for _, value := range attributes(value) {
+				list = append(list, parseAction(value))
+			}
+		}
+		return list, true, nil
+	}, tcamsg{}, table, flags)
+	if errors.Is(err, unix.ENOENT) { // nobody has used mirred yet
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the mirrors: %w", err)
+	}
+	var out []action
+	for _, part := range parts {
+		out = append(out, part...)
+	}
+	return out, nil
+}
+
+// tcamsg is struct tcamsg of linux/rtnetlink.h, of no family.
+type tcamsg struct{}
+
+func (tcamsg) Len() int          { return 4 }
+func (tcamsg) Serialize() []byte { return make([]byte, 4) }

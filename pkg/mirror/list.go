@@ -1,0 +1,237 @@
+package mirror
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/podtap/podtap/pkg/tap"
+)
+
+// List is what there is of podtap's on a node.
+type List struct {
+	Taps    []ListedTap
+	Senders []Sender
+}
+
+// ListedTap is a tap as the kernel has it.
+type ListedTap struct {
+	Owner Owner  // of its fields, those above 64 bytes are hashed
+	Pod   string // NAMESPACE/NAME; "" where the alias had no room for it
+	NetNS string // path of the pod's namespace; "" where it has no name under /run/netns
+	// Device is the tap's in the pod, "" where somebody deleted it and only the
+	// rules are left. Then there is no more to tell but NetNS, Interface and
+	// Counters.
+	Device    string
+	Interface string
+	Sink      tap.Sink
+	// Destination is the node's end of a veth or a wire, or a collector, written
+	// ADDRESS:PORT/VNI.
+	Destination string
+	Placement   tap.Placement // of a vxlan
+	Since       time.Time     // zero where it is unknown
+	// Counters has one entry for each direction; none of a wire, and none where
+	// the pod's namespace was not found.
+	Counters []Counters
+}
+
+// List lists all taps on the node, with their counters. Taps of pods whose
+// namespace has no name under /run/netns are known from the node's side only.
+func (n *Node) List() (List, error) {
+	l := lister{node: n, seen: map[tapKey]seen{}, relays: map[string]*Sender{}}
+	err := errors.Join(l.addNode(), n.eachPod(l.addPod), l.addRedirects())
+	return l.sorted(), err
+}
+
+type tapKey struct {
+	owner  Owner
+	device string
+}
+
+// seen is a tap that is in the list already.
+type seen struct {
+	at   int   // in List.Taps
+	host *link // its end on the node, if it has one
+}
+
+// lister gathers a List: what the node knows first, because no pod can forge it.
+type lister struct {
+	node   *Node
+	list   List
+	seen   map[tapKey]seen
+	relays map[string]*Sender
+}
+
+func (l *lister) addNode() error {
+	links, err := l.node.linksOf("", 0)
+	if err != nil {
+		return err
+	}
+	for _, at := range links {
+		if c, isRelay := relayMark(at); isRelay && at.group == deviceGroup {
+			l.relays[at.name] = senderOf(at, destination(c))
+		}
+	}
+	for _, at := range links {
+		m, isTap := linkMark(at)
+		if !isTap || at.group != deviceGroup {
+			continue
+		}
+		t := listed(m, at.name)
+		if m.Relay != "" {
+			s := l.relays[m.Relay]
+			if s == nil {
+				s = &Sender{Device: m.Relay, Missing: true}
+				l.relays[m.Relay] = s
+			}
+			s.Taps++
+			t.Sink, t.Placement, t.Destination = tap.SinkVXLAN, tap.PlacementNode, s.Destination
+		}
+		l.seen[tapKey{m.Owner, m.Device}] = seen{len(l.list.Taps), at}
+		l.list.Taps = append(l.list.Taps, t)
+	}
+	return nil
+}
+
+// listed is what a mark tells of a tap.
+func listed(m mark, host string) ListedTap {
+	t := ListedTap{Owner: m.Owner, Pod: m.Pod, Device: m.Device, Interface: m.Interface, Since: m.Since,
+		Sink: tap.SinkVeth, Destination: host}
+	if m.Direction == "" {
+		t.Sink = tap.SinkWire
+	}
+	return t
+}
+
+// addPod adds what a pod's namespace tells: counters, devices that the node does
+// not see, and rules whose devices are gone. A pod may have written what it likes
+// into its own devices; no more are taken from it than it can have taps.
+func (l *lister) addPod(p *Pod) error {
+	links, err := p.linksOf("", 0)
+	if err != nil {
+		return err
+	}
+	counts, err := p.countMirrors()
+	if err != nil {
+		return err
+	}
+	added := 0
+	for _, at := range links {
+		m, isTap := linkMark(at)
+		if !isTap || at.group != deviceGroup || added == tap.MaxTaps {
+			continue
+		}
+		added++
+		tap, known := l.seen[tapKey{m.Owner, m.Device}]
+		switch {
+		case !known && at.kind == "vxlan":
+			if tap, err = l.addInPod(p, m, at); err != nil {
+				return err
+			}
+		case !known || tap.host == nil || tap.host.peer != at.index || at.peer != tap.host.index:
+			continue // what somebody in the pod wrote
+		}
+		l.list.Taps[tap.at].NetNS = p.path
+		l.list.Taps[tap.at].Counters = counts.of(m.Owner, m.Device)
+		delete(counts, newCookie(m.Owner, m.Device, 0))
+	}
+	if len(counts) == 0 {
+		return nil
+	}
+	// What is left is of devices that somebody deleted; or of rules that are just
+	// gone, whose actions the kernel frees a little later.
+	rules, err := p.tapped(links)
+	if err != nil {
+		return err
+	}
+	for of, c := range counts {
+		if on := rules[of]; on != "" && added < tap.MaxTaps {
+			added++
+			l.list.Taps = append(l.list.Taps, ListedTap{NetNS: p.path, Interface: on, Counters: c})
+		}
+	}
+	return nil
+}
+
+// tapped are the interfaces that have taps' rules, by the taps' cookies.
+func (p *Pod) tapped(links []*link) (map[cookie]string, error) {
+	hooks, err := p.hookQdiscs()
+	if err != nil {
+		return nil, err
+	}
+	out := map[cookie]string{}
+	for _, at := range links {
+		if hooks[at.index] == "" {
+			continue
+		}
+		rules, err := p.allRules(at.index, hooks[at.index])
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rules {
+			if r.marked && r.mirred != nil {
+				out[r.mirred.cookie.plain()] = at.name
+			}
+		}
+	}
+	return out, nil
+}
+
+// addInPod adds a tap of placement pod, whose device sends by itself.
+func (l *lister) addInPod(p *Pod, m mark, at *link) (seen, error) {
+	list, err := p.destinations(at.index)
+	if err != nil {
+		return seen{}, err
+	}
+	to := ""
+	if len(list) == 1 {
+		to = destination(list[0])
+	}
+	t := listed(m, "")
+	t.Sink, t.Placement, t.Destination = tap.SinkVXLAN, tap.PlacementPod, to
+	l.list.Taps = append(l.list.Taps, t)
+	s := senderOf(at, to)
+	s.Pod, s.Taps = m.Pod, 1
+	l.list.Senders = append(l.list.Senders, *s)
+	added := seen{at: len(l.list.Taps) - 1}
+	l.seen[tapKey{m.Owner, m.Device}] = added
+	return added, nil
+}
+
+// addRedirects adds to the relays what could not be handed to them.
+func (l *lister) addRedirects() error {
+	actions, err := l.node.mirredActions()
+	if err != nil {
+		return err
+	}
+	failed := map[cookie]uint64{}
+	for _, a := range actions {
+		if a.marked && a.redirect {
+			failed[a.cookie.plain()] += uint64(a.counts.failed)
+		}
+	}
+	links, err := l.node.links()
+	if err != nil {
+		return err
+	}
+	for _, at := range links {
+		m, isTap := linkMark(at)
+		if s := l.relays[m.Relay]; isTap && s != nil {
+			s.drop(DropDown, failed[newCookie(m.Owner, m.Device, 0)])
+		}
+	}
+	return nil
+}
+
+// sorted is the list, in order.
+func (l *lister) sorted() List {
+	for _, s := range l.relays {
+		l.list.Senders = append(l.list.Senders, *s)
+	}
+	slices.SortFunc(l.list.Senders, func(a, b Sender) int { return strings.Compare(a.Pod+"\x00"+a.Device, b.Pod+"\x00"+b.Device) })
+	slices.SortStableFunc(l.list.Taps, func(a, b ListedTap) int {
+		return strings.Compare(a.Pod+"\x00"+a.Owner.ContainerID+"\x00"+a.NetNS+"\x00"+a.Device, b.Pod+"\x00"+b.Owner.ContainerID+"\x00"+b.NetNS+"\x00"+b.Device)
+	})
+	return l.list
+}
