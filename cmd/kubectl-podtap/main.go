@@ -1,4 +1,5 @@
-// Kubectl-podtap is podtap's command line, a plugin of kubectl: the demo, so far.
+// Kubectl-podtap is podtap's command line, a plugin of kubectl: it lists the taps of
+// a node, and shows a demo.
 package main
 
 import (
@@ -50,7 +51,7 @@ func root() *cobra.Command {
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
-	c.AddCommand(demoCommand(), versionCommand())
+	c.AddCommand(demoCommand(), listCommand(), versionCommand())
 	return c
 }
 
