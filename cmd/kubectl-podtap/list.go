@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podtap/podtap/pkg/mirror"
+	"github.com/podtap/podtap/pkg/tap"
 )
 
 const aboutList = `List the taps of a node: whose they are, what they copy, and where to, with the
@@ -118,6 +119,7 @@ func visible(l mirror.List) mirror.List {
 	l.Taps, l.Senders = slices.Clone(l.Taps), slices.Clone(l.Senders)
 	for i := range l.Taps {
 		t := &l.Taps[i]
+		t.Direction = tap.Direction(visibleText(string(t.Direction)))
 		makeVisible(&t.Owner.Network, &t.Owner.ContainerID, &t.Owner.IfName, &t.Pod, &t.NetNS, &t.Device, &t.Interface, &t.Destination)
 	}
 	for i := range l.Senders {

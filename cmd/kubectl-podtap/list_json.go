@@ -27,6 +27,7 @@ type tapJSON struct {
 	NetNS       string          `json:"netns,omitempty"`
 	Device      string          `json:"device,omitempty"`
 	Interface   string          `json:"interface,omitempty"`
+	Direction   tap.Direction   `json:"direction,omitempty"`
 	Sink        tap.Sink        `json:"sink,omitempty"`
 	Placement   tap.Placement   `json:"placement,omitempty"`
 	Destination string          `json:"destination,omitempty"`
@@ -74,7 +75,7 @@ func writeJSON(w io.Writer, l mirror.List) error {
 func tapAsJSON(t mirror.ListedTap) tapJSON {
 	out := tapJSON{
 		Pod: t.Pod, ContainerID: t.Owner.ContainerID, Network: t.Owner.Network, IfName: t.Owner.IfName, NetNS: t.NetNS,
-		Device: t.Device, Interface: t.Interface, Sink: t.Sink, Placement: t.Placement, Destination: t.Destination,
+		Device: t.Device, Interface: t.Interface, Direction: t.Direction, Sink: t.Sink, Placement: t.Placement, Destination: t.Destination,
 		Since: t.Since.UTC(), Directions: []directionJSON{},
 	}
 	if namespace, name, found := strings.Cut(t.Pod, "/"); found {
@@ -82,12 +83,9 @@ func tapAsJSON(t mirror.ListedTap) tapJSON {
 	}
 	for _, c := range t.Counters {
 		d := directionJSON{Direction: c.Direction, Matched: amountAsJSON(c.Matched), Copied: amountAsJSON(c.Copied),
-			Dropped: map[string]amountJSON{}, Unit: "packets"}
+			Dropped: lossesAsJSON(c.Dropped), Unit: "packets"}
 		if c.Segments {
 			d.Unit = "segments"
-		}
-		for reason, amount := range c.Dropped {
-			d.Dropped[reason] = amountAsJSON(amount)
 		}
 		out.Directions = append(out.Directions, d)
 	}
@@ -95,13 +93,18 @@ func tapAsJSON(t mirror.ListedTap) tapJSON {
 }
 
 func senderAsJSON(s mirror.Sender) senderJSON {
-	out := senderJSON{Device: s.Device, Pod: s.Pod, Destination: s.Destination, Taps: s.Taps, Missing: s.Missing, Dropped: map[string]amountJSON{}}
+	out := senderJSON{Device: s.Device, Pod: s.Pod, Destination: s.Destination, Taps: s.Taps, Missing: s.Missing, Dropped: lossesAsJSON(s.Dropped)}
 	if !s.Missing {
 		sent := amountAsJSON(s.Sent)
 		out.Sent = &sent
 	}
-	for reason, packets := range s.Dropped {
-		out.Dropped[reason] = amountJSON{Packets: packets}
+	return out
+}
+
+func lossesAsJSON(dropped map[string]mirror.Amount) map[string]amountJSON {
+	out := map[string]amountJSON{}
+	for reason, amount := range dropped {
+		out[reason] = amountAsJSON(amount)
 	}
 	return out
 }

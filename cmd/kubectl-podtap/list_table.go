@@ -77,14 +77,10 @@ func tapRows(t mirror.ListedTap, now time.Time) [][]string {
 	}
 	var rows [][]string
 	for _, c := range t.Counters {
-		dropped := map[string]uint64{}
-		for reason, amount := range c.Dropped {
-			dropped[reason] = amount.Packets
-		}
-		rows = append(rows, row(c.Direction, count(c.Matched), count(c.Copied), losses(dropped)))
+		rows = append(rows, row(c.Direction, count(c.Matched), count(c.Copied), losses(c.Dropped)))
 	}
 	if rows == nil {
-		rows = append(rows, row("", "", "", ""))
+		rows = append(rows, row(t.Direction, "", "", ""))
 	}
 	return rows
 }
@@ -100,11 +96,11 @@ func senderRow(s mirror.Sender) []string {
 func count(a mirror.Amount) string { return fmt.Sprint(a.Packets) }
 
 // losses is the sum of lost packets and, where there are any, why.
-func losses(dropped map[string]uint64) string {
+func losses(dropped map[string]mirror.Amount) string {
 	var sum uint64
 	var reasons []string
 	for _, reason := range slices.Sorted(maps.Keys(dropped)) {
-		if packets := dropped[reason]; packets > 0 {
+		if packets := dropped[reason].Packets; packets > 0 {
 			sum += packets
 			reasons = append(reasons, fmt.Sprintf("%s %d", reason, packets))
 		}

@@ -58,8 +58,8 @@ var (
 				Destination: "vethfedcba98765", Since: someDay.Add(-5 * time.Second)},
 		},
 		Senders: []mirror.Sender{
-			{Device: "podtap012345678", Taps: 1, Missing: true, Dropped: map[string]uint64{"down": 9}},
-			{Device: "podtap876543210", Destination: "198.18.0.9:4789/100", Taps: 2, Sent: mirror.Amount{Packets: 240, Bytes: 33000}, Dropped: map[string]uint64{"noRoute": 3, "down": 12}},
+			{Device: "podtap012345678", Taps: 1, Missing: true, Dropped: map[string]mirror.Amount{"down": {Packets: 9, BytesUnknown: true}}},
+			{Device: "podtap876543210", Destination: "198.18.0.9:4789/100", Taps: 2, Sent: mirror.Amount{Packets: 240, Bytes: 33000}, Dropped: map[string]mirror.Amount{"noRoute": {Packets: 3, BytesUnknown: true}, "down": {Packets: 12, BytesUnknown: true}}},
 			{Device: "net1", Pod: "default/web", Taps: 1},
 		},
 	}

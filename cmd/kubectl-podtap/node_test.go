@@ -157,7 +157,7 @@ func (s *scene) list() listed {
 
 type listed struct {
 	Taps []struct {
-		Pod, Namespace, Name, ContainerID, Network, IfName, NetNS, Device, Interface, Sink, Placement, Destination string
+		Pod, Namespace, Name, ContainerID, Network, IfName, NetNS, Device, Interface, Direction, Sink, Placement, Destination string
 		Since                                                                                                      time.Time
 		Directions                                                                                                 []direction
 	}

@@ -76,9 +76,6 @@ const ethernetHeader = 14 // bytes
 // counted is what a namespace's mirrors have counted, by the cookie of the tap.
 type counted map[cookie][]Counters
 
-// of are the counters of one tap, ingress first.
-func (c counted) of(o Owner, device string) []Counters { return c[newCookie(o, device, 0)] }
-
 // countMirrors reads the statistics of all taps of the namespace, in one dump.
 func (n *namespace) countMirrors() (counted, error) {
 	actions, err := n.mirredActions()

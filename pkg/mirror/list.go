@@ -25,6 +25,7 @@ type ListedTap struct {
 	// Counters.
 	Device    string
 	Interface string
+	Direction tap.Direction // "" of a wire
 	Sink      tap.Sink
 	// Destination is the node's end of a veth or a wire, or a collector, written
 	// ADDRESS:PORT/VNI.
@@ -39,8 +40,8 @@ type ListedTap struct {
 // List lists all taps on the node, with their counters. Taps of pods whose
 // namespace has no name under /run/netns are known from the node's side only.
 func (n *Node) List() (List, error) {
-	l := lister{node: n, seen: map[tapKey]seen{}, relays: map[string]*Sender{}}
-	err := errors.Join(l.addNode(), n.eachPod(l.addPod), l.addRedirects())
+	l := lister{node: n, seen: map[tapKey]seen{}}
+	err := errors.Join(l.addNode(), n.eachPod(l.addPod))
 	return l.sorted(), err
 }
 
@@ -49,18 +50,17 @@ type tapKey struct {
 	device string
 }
 
-// seen is a tap that is in the list already.
+// seen is a tap that the node knows.
 type seen struct {
 	at   int   // in List.Taps
-	host *link // its end on the node, if it has one
+	host *link // its end on the node
 }
 
 // lister gathers a List: what the node knows first, because no pod can forge it.
 type lister struct {
-	node   *Node
-	list   List
-	seen   map[tapKey]seen
-	relays map[string]*Sender
+	node *Node
+	list List
+	seen map[tapKey]seen
 }
 
 func (l *lister) addNode() error {
@@ -68,11 +68,7 @@ func (l *lister) addNode() error {
 	if err != nil {
 		return err
 	}
-	for _, at := range links {
-		if c, isRelay := relayMark(at); isRelay && at.group == deviceGroup {
-			l.relays[at.name] = senderOf(at, destination(c))
-		}
-	}
+	relays, err := l.node.relays(links)
 	for _, at := range links {
 		m, isTap := linkMark(at)
 		if !isTap || at.group != deviceGroup {
@@ -80,23 +76,20 @@ func (l *lister) addNode() error {
 		}
 		t := listed(m, at.name)
 		if m.Relay != "" {
-			s := l.relays[m.Relay]
-			if s == nil {
-				s = &Sender{Device: m.Relay, Missing: true}
-				l.relays[m.Relay] = s
-			}
-			s.Taps++
-			t.Sink, t.Placement, t.Destination = tap.SinkVXLAN, tap.PlacementNode, s.Destination
+			t.Sink, t.Placement, t.Destination = tap.SinkVXLAN, tap.PlacementNode, relays.of(m).Destination
 		}
 		l.seen[tapKey{m.Owner, m.Device}] = seen{len(l.list.Taps), at}
 		l.list.Taps = append(l.list.Taps, t)
 	}
-	return nil
+	for _, s := range relays.byName {
+		l.list.Senders = append(l.list.Senders, *s)
+	}
+	return err
 }
 
 // listed is what a mark tells of a tap.
 func listed(m mark, host string) ListedTap {
-	t := ListedTap{Owner: m.Owner, Pod: m.Pod, Device: m.Device, Interface: m.Interface, Since: m.Since,
+	t := ListedTap{Owner: m.Owner, Pod: m.Pod, Device: m.Device, Interface: m.Interface, Direction: m.Direction, Since: m.Since,
 		Sink: tap.SinkVeth, Destination: host}
 	if m.Direction == "" {
 		t.Sink = tap.SinkWire
@@ -123,18 +116,20 @@ func (l *lister) addPod(p *Pod) error {
 			continue
 		}
 		added++
-		tap, known := l.seen[tapKey{m.Owner, m.Device}]
+		of := newCookie(m.Owner, m.Device, 0)
+		known, atNode := l.seen[tapKey{m.Owner, m.Device}]
 		switch {
-		case !known && at.kind == "vxlan":
-			if tap, err = l.addInPod(p, m, at); err != nil {
+		case !atNode && at.kind == "vxlan":
+			if err := l.addInPod(p, m, at, counts[of]); err != nil {
 				return err
 			}
-		case !known || tap.host == nil || tap.host.peer != at.index || at.peer != tap.host.index:
+		case atNode && known.host.peer == at.index && at.peer == known.host.index:
+			l.list.Taps[known.at].NetNS = p.path
+			l.list.Taps[known.at].Counters = counts[of]
+		default:
 			continue // what somebody in the pod wrote
 		}
-		l.list.Taps[tap.at].NetNS = p.path
-		l.list.Taps[tap.at].Counters = counts.of(m.Owner, m.Device)
-		delete(counts, newCookie(m.Owner, m.Device, 0))
+		delete(counts, of)
 	}
 	if len(counts) == 0 {
 		return nil
@@ -179,56 +174,26 @@ func (p *Pod) tapped(links []*link) (map[cookie]string, error) {
 }
 
 // addInPod adds a tap of placement pod, whose device sends by itself.
-func (l *lister) addInPod(p *Pod, m mark, at *link) (seen, error) {
+func (l *lister) addInPod(p *Pod, m mark, at *link, c []Counters) error {
 	list, err := p.destinations(at.index)
 	if err != nil {
-		return seen{}, err
+		return err
 	}
 	to := ""
 	if len(list) == 1 {
 		to = destination(list[0])
 	}
 	t := listed(m, "")
-	t.Sink, t.Placement, t.Destination = tap.SinkVXLAN, tap.PlacementPod, to
+	t.Sink, t.Placement, t.Destination, t.NetNS, t.Counters = tap.SinkVXLAN, tap.PlacementPod, to, p.path, c
 	l.list.Taps = append(l.list.Taps, t)
 	s := senderOf(at, to)
 	s.Pod, s.Taps = m.Pod, 1
 	l.list.Senders = append(l.list.Senders, *s)
-	added := seen{at: len(l.list.Taps) - 1}
-	l.seen[tapKey{m.Owner, m.Device}] = added
-	return added, nil
-}
-
-// addRedirects adds to the relays what could not be handed to them.
-func (l *lister) addRedirects() error {
-	actions, err := l.node.mirredActions()
-	if err != nil {
-		return err
-	}
-	failed := map[cookie]uint64{}
-	for _, a := range actions {
-		if a.marked && a.redirect {
-			failed[a.cookie.plain()] += uint64(a.counts.failed)
-		}
-	}
-	links, err := l.node.links()
-	if err != nil {
-		return err
-	}
-	for _, at := range links {
-		m, isTap := linkMark(at)
-		if s := l.relays[m.Relay]; isTap && s != nil {
-			s.drop(DropDown, failed[newCookie(m.Owner, m.Device, 0)])
-		}
-	}
 	return nil
 }
 
 // sorted is the list, in order.
 func (l *lister) sorted() List {
-	for _, s := range l.relays {
-		l.list.Senders = append(l.list.Senders, *s)
-	}
 	slices.SortFunc(l.list.Senders, func(a, b Sender) int { return strings.Compare(a.Pod+"\x00"+a.Device, b.Pod+"\x00"+b.Device) })
 	slices.SortStableFunc(l.list.Taps, func(a, b ListedTap) int {
 		return strings.Compare(a.Pod+"\x00"+a.Owner.ContainerID+"\x00"+a.NetNS+"\x00"+a.Device, b.Pod+"\x00"+b.Owner.ContainerID+"\x00"+b.NetNS+"\x00"+b.Device)

@@ -54,7 +54,7 @@ func TestWhatIsLostBehindTheRelayIsTheRelays(t *testing.T) {
 					t.Errorf("%s: the tap itself dropped %v", is.Direction, is.Dropped)
 				}
 			}
-			lost := sent.Dropped[c.reason] - sentBefore.Dropped[c.reason]
+			lost := sent.Dropped[c.reason].Packets - sentBefore.Dropped[c.reason].Packets
 			if c.reason == "" {
 				lost = 0
 			}
@@ -104,5 +104,50 @@ func TestEachTapCountsForItself(t *testing.T) {
 		if is.Pod != "default/"+is.Owner.ContainerID || time.Since(is.Since) > time.Minute || time.Since(is.Since) < 0 {
 			t.Errorf("%s is of %s, since %v", what, is.Pod, is.Since)
 		}
+	}
+}
+
+// Another pod's ADD makes the relay anew under the same name: what the first one's
+// tap copies still goes nowhere, and the list says so.
+func TestARelayMadeAnewIsNotTheOldOne(t *testing.T) {
+	s := newScene(t, 1430, 1500)
+	node, p := open(t, s.node, s.pod)
+	second := s.node.Pod("second", 1430)
+	other, err := node.OpenPod(second.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	want := s.want(t, "vxlan: {vni: 1, remote: COLLECTOR4}", "direction: both")
+	add(t, p, ownerOf("c1"), want)
+	s.node.Delete(s.relay())
+	add(t, other, ownerOf("c2"), want)
+	s.exchange(t, "after", 100)
+	list := listOf(t, node)
+	if len(list.Senders) != 2 || len(list.Taps) != 2 {
+		t.Fatalf("listed: %+v", list)
+	}
+	for _, is := range list.Senders {
+		if is.Taps != 1 || is.Missing != (is.Destination == "") || is.Missing && is.Dropped[DropDown].Packets < 2000 || !is.Missing && is.Dropped[DropDown].Packets != 0 {
+			t.Errorf("sender %+v", is)
+		}
+	}
+}
+
+// A pod copies the alias of another's tap onto a device of its own.
+func TestOnePodsDeviceDoesNotHideAnothers(t *testing.T) {
+	s := newScene(t, 1430, 1500)
+	node, p := open(t, s.node, s.pod)
+	forger := s.node.Pod("a-forger", 1430) // before the other in a list by name
+	add(t, p, ownerOf("c1"), s.want(t, "vxlan: {vni: 1, remote: COLLECTOR4, placement: pod}", "direction: both"))
+	alias := s.pod.Link("mirror").Attrs().Alias
+	forger.VXLAN("mirror", 77, 7777)
+	claim(t, forger.Space, "mirror", alias)
+	list := listOf(t, node)
+	if len(list.Taps) != 2 || list.Taps[0].NetNS != forger.Path() || len(list.Taps[0].Counters) != 0 {
+		t.Fatalf("listed: %+v", list.Taps)
+	}
+	if is := list.Taps[1]; is.NetNS != s.pod.Path() || is.Device != "mirror" || len(is.Counters) != 2 {
+		t.Errorf("listed: %+v", is)
 	}
 }

@@ -14,9 +14,10 @@ type Sender struct {
 	Taps        int
 	Missing     bool // somebody deleted it; its taps send nothing
 	Sent        Amount
-	// Dropped are the packets that were lost, by reason: DropDown, DropNoRoute,
-	// DropOther.
-	Dropped map[string]uint64
+	// Dropped is what was lost, by reason: DropDown, DropNoRoute, DropOther; the
+	// bytes of that are unknown. A packet that comes while the device is just set
+	// up or down may count under two of them.
+	Dropped map[string]Amount
 }
 
 // Reasons for which copies are lost behind a tap.
@@ -26,11 +27,13 @@ const (
 	DropOther   = "other"   // the device could not send them, for want of memory, say
 )
 
-// senderOf reads the counters of a VXLAN device.
+// senderOf reads the counters of a VXLAN device. It counts bytes without the
+// Ethernet headers of what it sends.
 func senderOf(l *link, to string) *Sender {
-	s := &Sender{Device: l.name, Destination: to, Sent: Amount{Packets: l.counts.sentPackets, Bytes: l.counts.sentBytes}}
-	s.drop(DropNoRoute, l.counts.noCarrier)
-	s.drop(DropOther, l.counts.sendErrors-min(l.counts.sendErrors, l.counts.noCarrier)+l.counts.sendDropped)
+	c := l.counts
+	s := &Sender{Device: l.name, Destination: to, Sent: Amount{Packets: c.sentPackets, Bytes: c.sentBytes + ethernetHeader*c.sentPackets}}
+	s.drop(DropNoRoute, c.noCarrier)
+	s.drop(DropOther, c.sendErrors-min(c.sendErrors, c.noCarrier)+c.sendDropped)
 	return s
 }
 
@@ -39,12 +42,59 @@ func (s *Sender) drop(reason string, packets uint64) {
 		return
 	}
 	if s.Dropped == nil {
-		s.Dropped = map[string]uint64{}
+		s.Dropped = map[string]Amount{}
 	}
-	s.Dropped[reason] += packets
+	s.Dropped[reason] = Amount{Packets: s.Dropped[reason].Packets + packets, BytesUnknown: true}
 }
 
 // destination writes a collector as ADDRESS:PORT/VNI.
 func destination(c collector) string {
 	return fmt.Sprintf("%s/%d", netip.AddrPortFrom(c.Remote, c.Port), c.VNI)
+}
+
+// relays are those of a node, by name, with the taps that they are counted for.
+type relays struct {
+	byName  map[string]*Sender
+	index   map[string]int       // of the devices
+	actions map[cookie]redirects // of the taps' ends on the node
+}
+
+// redirects are what a tap's end on the node does with copies.
+type redirects struct {
+	to     int // index of the device
+	failed uint64
+}
+
+func (n *Node) relays(links []*link) (*relays, error) {
+	r := &relays{map[string]*Sender{}, map[string]int{}, map[cookie]redirects{}}
+	for _, at := range links {
+		if c, isRelay := relayMark(at); isRelay && at.group == deviceGroup {
+			r.byName[at.name], r.index[at.name] = senderOf(at, destination(c)), at.index
+		}
+	}
+	actions, err := n.mirredActions()
+	for _, a := range actions {
+		if a.marked && a.redirect {
+			r.actions[a.cookie.plain()] = redirects{a.to, uint64(a.counts.failed)}
+		}
+	}
+	return r, err
+}
+
+// of is the relay of a tap, and counts what could not be handed to it as lost in
+// it. Where somebody deleted the relay, the tap's copies go nowhere, also after
+// another of the same name was made for others.
+func (r *relays) of(m mark) *Sender {
+	does := r.actions[newCookie(m.Owner, m.Device, 0)]
+	name := m.Relay
+	if index, there := r.index[name]; !there || does.to != index {
+		name += " deleted"
+		if r.byName[name] == nil {
+			r.byName[name] = &Sender{Device: m.Relay, Missing: true}
+		}
+	}
+	s := r.byName[name]
+	s.Taps++
+	s.drop(DropDown, does.failed)
+	return s
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/containernetworking/plugins/pkg/ns"
 	"golang.org/x/sys/unix"
 )
 
@@ -117,6 +118,9 @@ func (n *Node) eachPod(visit func(*Pod) error) error {
 	for _, e := range entries {
 		p, err := n.OpenPod(filepath.Join(namedSpaces, e.Name()))
 		if err != nil {
+			if !isNoPod(err) {
+				failed = errors.Join(failed, err)
+			}
 			continue
 		}
 		var stat unix.Stat_t
@@ -127,4 +131,11 @@ func (n *Node) eachPod(visit func(*Pod) error) error {
 		p.Close()
 	}
 	return errors.Join(err, failed)
+}
+
+// isNoPod says whether OpenPod failed because there is no pod's namespace.
+func isNoPod(err error) bool {
+	var gone ns.NSPathNotExistErr
+	var other ns.NSPathNotNSErr
+	return errors.As(err, &gone) || errors.As(err, &other) || errors.Is(err, ErrForbidden)
 }
