@@ -8,6 +8,7 @@ package mirror
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/containernetworking/plugins/pkg/ns"
@@ -73,23 +74,19 @@ type Made struct {
 
 // OpenNode opens the network namespace of the calling thread.
 func OpenNode() (*Node, error) {
-	space, err := ns.GetCurrentNS()
+	// Path and socket have to be of one thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	space, err := ns.GetNS(ownNamespace)
 	if err != nil {
 		return nil, fmt.Errorf("open the node's network namespace: %w", err)
 	}
-	w := newWorker()
-	n, err := openNamespace(space, w)
-	if err != nil {
-		w.close()
+	n := &namespace{space: space}
+	if n.socket, err = openSocket(); err != nil {
+		_ = space.Close()
 		return nil, fmt.Errorf("open the node's network namespace: %w", err)
 	}
 	return &Node{n}, nil
-}
-
-// Close closes the node. Its pods are to be closed before.
-func (n *Node) Close() {
-	n.namespace.Close()
-	n.worker.close()
 }
 
 // OpenPod opens the network namespace at a path. Where that is gone, the error is
@@ -104,7 +101,7 @@ func (n *Node) OpenPod(path string) (*Pod, error) {
 		_ = space.Close()
 		return nil, errors.Join(err, fmt.Errorf("open the pod's network namespace: %w: %s is the node's own network namespace; a pod on the host's network cannot be tapped", ErrForbidden, path))
 	}
-	opened, err := openNamespace(space, n.worker)
+	opened, err := openNamespace(space)
 	if err != nil {
 		return nil, fmt.Errorf("open the pod's network namespace: %w", err)
 	}

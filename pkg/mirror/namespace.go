@@ -15,16 +15,15 @@ import (
 type namespace struct {
 	space  ns.NetNS
 	socket *socket
-	worker *worker
 	// before is called ahead of each change to the kernel; an error is the
 	// change's. Tests fail each change in turn with it.
 	before func(change string) error
 }
 
 // openNamespace opens the socket of a namespace, which it closes if it fails.
-func openNamespace(space ns.NetNS, w *worker) (*namespace, error) {
-	n := &namespace{space: space, worker: w}
-	err := w.do(n, func() error {
+func openNamespace(space ns.NetNS) (*namespace, error) {
+	n := &namespace{space: space}
+	err := n.enter(func() error {
 		var err error
 		n.socket, err = openSocket()
 		return err
@@ -61,7 +60,7 @@ type sysctl struct{ family, name, value string }
 // setSysctls sets a device's sysctls. A family that the kernel lacks needs none.
 func (n *namespace) setSysctls(device string, settings ...sysctl) error {
 	return n.change("set sysctls of "+device, func() error {
-		return n.worker.do(n, func() error {
+		return n.enter(func() error {
 			for _, s := range settings {
 				err := writeFile(filepath.Join("/proc/sys/net", s.family, "conf", device, s.name), s.value)
 				if err != nil && !errors.Is(err, unix.ENOENT) {
@@ -76,7 +75,7 @@ func (n *namespace) setSysctls(device string, settings ...sysctl) error {
 // sysctl reads a device's sysctl; "" where there is none.
 func (n *namespace) sysctl(device, family, name string) string {
 	var value string
-	_ = n.worker.do(n, func() error {
+	_ = n.enter(func() error {
 		var err error
 		value, err = readFile(filepath.Join("/proc/sys/net", family, "conf", device, name))
 		return err

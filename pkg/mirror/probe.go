@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"runtime"
 
-	"github.com/containernetworking/plugins/pkg/ns"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,13 +26,7 @@ func probe() error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("%w: cannot make a network namespace: %w", ErrUnsupported, err)
 	}
-	space, err := ns.GetCurrentNS()
-	if err != nil {
-		return err
-	}
-	w := newWorker()
-	defer w.close()
-	n, err := openNamespace(space, w)
+	n, err := OpenNode() // the thread's, which is the new one
 	if err != nil {
 		return err
 	}

@@ -169,7 +169,11 @@ func TestAU32RuleCopiesEverythingToo(t *testing.T) {
 	}
 	s.pod.Ping(s.peer.IPv4, 3)
 	expectPings(t, "the u32 tap", capture, 3)
-	if err := p.detach(marked.sameOwner); err != nil {
+	links, err := p.links()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.detach(links, marked.sameOwner); err != nil {
 		t.Fatal(err)
 	}
 	if kinds, err := p.hookQdiscs(); err != nil || kinds[eth0] != "" {

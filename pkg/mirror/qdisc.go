@@ -207,15 +207,19 @@ func freePriority(present []installed) (uint16, error) {
 	return 0, fmt.Errorf("no free priority from %d to %d", firstPriority, lastPriority)
 }
 
-// detach removes the rules whose cookie is wanted from every interface of the
-// namespace, and each clsact that podtap made and that is empty thereby.
-func (n *namespace) detach(wanted func(cookie) bool) error {
+// detach removes the rules whose cookie is wanted from the interfaces among some
+// devices, and each clsact that podtap made and that is empty thereby. Taps' own
+// devices have no such rules.
+func (n *namespace) detach(links []*link, wanted func(cookie) bool) error {
 	hooks, err := n.hookQdiscs()
 	if err != nil {
 		return err
 	}
-	for index, kind := range hooks {
-		if err := n.detachFrom(index, kind, wanted); err != nil {
+	for _, l := range links {
+		if _, isTap := linkMark(l); isTap && l.flags&unix.IFF_NOARP != 0 || hooks[l.index] == "" {
+			continue
+		}
+		if err := n.detachFrom(l.index, hooks[l.index], wanted); err != nil {
 			return err
 		}
 	}

@@ -48,20 +48,17 @@ func (n *Node) Remove(owner Owner) error { return n.takeDown(ofOwner(owner).devi
 // what there is to do until it is done. Those of the node go first and take their
 // peers along: what the pod wrote into its own cannot delay them.
 func (p *Pod) remove(r removal) error {
-	return errors.Join(
-		p.detach(r.rule),
-		p.removeEmptyClsact(r.device),
+	links, failed := p.links()
+	return errors.Join(failed,
+		p.detach(links, r.rule),
+		p.removeEmptyClsact(links, r.device),
 		p.node.takeDown(r.device),
 		p.takeDown(r.device))
 }
 
 // removeEmptyClsact removes a clsact that a tap was about to use, and that
 // nothing uses.
-func (p *Pod) removeEmptyClsact(wanted func(*link) bool) error {
-	links, err := p.links()
-	if err != nil {
-		return err
-	}
+func (p *Pod) removeEmptyClsact(links []*link, wanted func(*link) bool) error {
 	for _, l := range links {
 		m, ours := linkMark(l)
 		if !ours || !m.Clsact || !wanted(l) {
