@@ -20,8 +20,9 @@ type builder struct {
 	qdisc  string // clsact or ingress, if the interface has its hooks already
 	host   string // the node's end, if the tap has one
 	made   Made
-	// began is set once something has been made that undo must take away.
-	began bool
+	// began is set once something has been made that undo must take away, and
+	// hooked once the tapped interface has its clsact from this tap.
+	began, hooked bool
 }
 
 // build makes the tap, whatever its sink.
@@ -44,11 +45,12 @@ func (b *builder) build() (Made, error) {
 	return b.made, err
 }
 
-// makeVeth makes the tap's veth pair and silences both ends if they only carry copies.
-func (b *builder) makeVeth(mtu int, silent bool) (device, host *link, err error) {
+// makeVeth makes the tap's veth pair with the MTU of each end, and silences both
+// if they only carry copies.
+func (b *builder) makeVeth(inPod, atNode int, silent bool) (device, host *link, err error) {
 	container := b.mark.ContainerID
-	err = b.node.addVeth(end{b.host, macOf(macAtNode, container, b.tap.Device)},
-		end{b.tap.Device, macOf(macInPod, container, b.tap.Device)}, b.pod.namespace, mtu, silent)
+	err = b.node.addVeth(end{b.host, macOf(macAtNode, container, b.tap.Device), atNode},
+		end{b.tap.Device, macOf(macInPod, container, b.tap.Device), inPod}, b.pod.namespace, silent)
 	if errors.Is(err, unix.EEXIST) {
 		b.began = false // nothing has been made
 		return nil, nil, b.nameTaken(err)
@@ -62,16 +64,16 @@ func (b *builder) makeVeth(mtu int, silent bool) (device, host *link, err error)
 	if host, err = b.node.findLink(b.host); err != nil {
 		return nil, nil, err
 	}
-	atNode := host.device()
-	b.made.Device, b.made.Host = device.device(), &atNode
+	onNode := host.device()
+	b.made.Device, b.made.Host = device.device(), &onNode
 	if silent {
-		err = errors.Join(b.pod.silence(device), b.node.silence(host))
+		err = errors.Join(b.pod.silence(device, inPod), b.node.silence(host, atNode))
 	}
 	return device, host, err
 }
 
 func (b *builder) buildVeth() error {
-	device, host, err := b.makeVeth(mirrorMTU, true)
+	device, host, err := b.makeVeth(quietMTU, mirrorMTU, true)
 	if err != nil {
 		return err
 	}
@@ -79,7 +81,7 @@ func (b *builder) buildVeth() error {
 }
 
 func (b *builder) buildRelayed() error {
-	device, host, err := b.makeVeth(mirrorMTU, true)
+	device, host, err := b.makeVeth(quietMTU, mirrorMTU, true)
 	if err != nil {
 		return err
 	}
@@ -107,7 +109,7 @@ func (b *builder) buildRelayed() error {
 
 // buildInPod makes the VXLAN device in the pod, its underlay in the node.
 func (b *builder) buildInPod() error {
-	device, err := b.node.makeVXLAN(end{b.tap.Device, macOf(macInPod, b.mark.ContainerID, b.tap.Device)},
+	device, err := b.node.makeVXLAN(end{b.tap.Device, macOf(macInPod, b.mark.ContainerID, b.tap.Device), quietMTU},
 		b.pod.namespace, collectorOf(b.tap.VXLAN))
 	if errors.Is(err, unix.EEXIST) {
 		b.began = false
@@ -133,8 +135,10 @@ func (b *builder) start(device, host *link, program []bpf.RawInstruction) error 
 	if err := b.pod.markAndSetUp(device, b.mark.alias()); err != nil {
 		return err
 	}
-	return b.pod.attach(b.tapped, b.qdisc, newCookie(b.mark.Owner, b.tap.Device, 0), hooksOf(b.tap),
+	var err error
+	b.hooked, err = b.pod.attach(b.tapped, b.qdisc, newCookie(b.mark.Owner, b.tap.Device, 0), hooksOf(b.tap),
 		rule{program: program, mirred: &mirred{to: device.index, counted: true}})
+	return err
 }
 
 func hooksOf(t tap.Tap) []uint32 {
@@ -154,5 +158,10 @@ func (b *builder) undo() error {
 	if !b.began {
 		return nil
 	}
-	return b.pod.remove(ofTap(b.mark.Owner, b.tap.Device))
+	err := b.pod.remove(ofTap(b.mark.Owner, b.tap.Device))
+	if b.hooked {
+		// The device whose alias tells of the clsact may have vanished meanwhile.
+		err = errors.Join(err, b.pod.removeClsact(b.tapped.name, b.mark.ZeroQueue))
+	}
+	return err
 }

@@ -94,7 +94,7 @@ func (p *Pod) check(owner Owner, t tap.Tap) ([]string, error) {
 	if !ours || !m.ownedBy(owner) {
 		return []string{"its device in the pod is not this attachment's"}, nil
 	}
-	problems, err := p.checkDevice(device, t)
+	problems, err := p.checkDevice(device, t, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -117,8 +117,9 @@ func (p *Pod) check(owner Owner, t tap.Tap) ([]string, error) {
 	return append(problems, more...), err
 }
 
-// checkDevice checks one end of a tap by itself.
-func (n *namespace) checkDevice(l *link, t tap.Tap) ([]string, error) {
+// checkDevice checks one end of a tap by itself; one that only carries copies must
+// have an MTU, where that matters.
+func (n *namespace) checkDevice(l *link, t tap.Tap, mtu int) ([]string, error) {
 	var problems []string
 	if !l.up() {
 		problems = append(problems, fmt.Sprintf("the device %s is down", l.name))
@@ -129,8 +130,8 @@ func (n *namespace) checkDevice(l *link, t tap.Tap) ([]string, error) {
 		}
 		return problems, nil
 	}
-	if l.kind == "veth" && l.mtu != mirrorMTU {
-		problems = append(problems, fmt.Sprintf("the device %s has MTU %d instead of %d", l.name, l.mtu, mirrorMTU))
+	if mtu != 0 && l.mtu != mtu {
+		problems = append(problems, fmt.Sprintf("the device %s has MTU %d instead of %d", l.name, l.mtu, mtu))
 	}
 	more, err := n.silenceProblems(l)
 	return append(problems, more...), err

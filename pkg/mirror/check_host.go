@@ -24,7 +24,7 @@ func (p *Pod) checkHost(owner Owner, t tap.Tap) ([]string, error) {
 	if host == nil {
 		return []string{"its device on the node is missing"}, nil
 	}
-	problems, err := p.node.checkDevice(host, t)
+	problems, err := p.node.checkDevice(host, t, mirrorMTU)
 	if err != nil {
 		return nil, err
 	}

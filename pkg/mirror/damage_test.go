@@ -40,7 +40,7 @@ func TestCheckSeesWhatHasBeenChanged(t *testing.T) {
 		says   string
 	}{
 		"a wire's MTU": {`wire: {mtu: 1400}`, func(_ *testing.T, s *scene, _ *Pod, _ Made) { s.pod.MTU("mirror", 1300) }, "mirror has MTU 1300 instead of 1400"},
-		"IPv6 in the pod": {`veth: {}`, func(_ *testing.T, s *scene, _ *Pod, _ Made) { s.pod.Sysctl("ipv6", "mirror", "disable_ipv6", "0") },
+		"IPv6 in the pod": {`veth: {}`, func(_ *testing.T, s *scene, _ *Pod, _ Made) { s.pod.MTU("mirror", 1280) },
 			"the device mirror has IPv6 switched on"},
 		"IPv6 on the node": {`veth: {}`, func(_ *testing.T, s *scene, _ *Pod, made Made) {
 			s.node.Sysctl("ipv6", made.Host.Name, "disable_ipv6", "0")

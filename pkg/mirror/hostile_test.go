@@ -61,7 +61,7 @@ func TestARelayWhoseNameIsTakenGetsAnother(t *testing.T) {
 // must not be cut off by its repair.
 func TestARelayIsRepairedInPlace(t *testing.T) {
 	for name, damage := range map[string]func(t *testing.T, s *scene){
-		"IPv6 on":  func(_ *testing.T, s *scene) { s.node.Sysctl("ipv6", s.relay(), "disable_ipv6", "0") },
+		"IPv6 on":  func(_ *testing.T, s *scene) { s.node.MTU(s.relay(), 1500) },
 		"down":     func(_ *testing.T, s *scene) { s.node.Down(s.relay()) },
 		"ARP on":   func(_ *testing.T, s *scene) { s.node.ARP(s.relay()) },
 		"unsealed": func(_ *testing.T, s *scene) { s.node.DeleteClsact(s.relay()) },

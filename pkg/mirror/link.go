@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -60,12 +62,27 @@ func (n *namespace) linksOf(kind string, mask uint32) ([]*link, error) {
 		info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated(kind))
 		data = append(data, info)
 	}
-	links, err := query(n, unix.RTM_GETLINK, unix.NLM_F_DUMP, parseLink, data...)
-	if err != nil {
-		return nil, fmt.Errorf("list devices: %w", err)
+	seen := map[int]*link{}
+	for range linkAttempts {
+		links, err := queryOnce(n, unix.RTM_GETLINK, unix.NLM_F_DUMP, parseLink, data...)
+		if err == nil {
+			return links, nil
+		}
+		if !errors.Is(err, errDumpInterrupted) {
+			return nil, fmt.Errorf("list devices: %w", err)
+		}
+		for _, l := range links {
+			seen[l.index] = l
+		}
 	}
-	return links, nil
+	return slices.SortedFunc(maps.Values(seen), func(a, b *link) int { return a.index - b.index }), nil
 }
+
+// linkAttempts bounds the repetitions of a list of devices during which others come
+// or go, as they do all the time where a runtime starts many pods. All attempts
+// together have every device that was there throughout: a kernel before 6.9 may
+// pass over one in one of them. One that has gone meanwhile harms nobody.
+const linkAttempts = 3
 
 // linkByName is nil without an error where there is no such device.
 func (n *namespace) linkByName(name string) (*link, error) {
@@ -191,30 +208,11 @@ func (n *namespace) setAlias(l *link, alias string) error {
 	return n.setLink("mark the device "+l.name, l.index, 0, 0, aliasAttribute(alias))
 }
 
-// setUp sets a device up, and gives it its alias first.
+// markAndSetUp gives a device its alias, and sets it up.
 func (n *namespace) markAndSetUp(l *link, alias string) error {
 	return n.setLink("mark the device "+l.name+" and set it up", l.index, unix.IFF_UP, unix.IFF_UP, aliasAttribute(alias))
 }
 
 func (n *namespace) setUp(l *link) error {
 	return n.setLink("set "+l.name+" up", l.index, unix.IFF_UP, unix.IFF_UP)
-}
-
-// silence readies a device that only carries copies, before it is up: no ARP, no
-// IPv6, no addresses of its own, so that it never sends anything by itself, and
-// deaf, so that nothing that arrives on it reaches the stack behind it.
-func (n *namespace) silence(l *link) error {
-	err := n.setSysctls(l.name,
-		sysctl{"ipv6", "disable_ipv6", "1"},
-		// Should somebody enable IPv6 on all devices later: no link-local address.
-		sysctl{"ipv6", "addr_gen_mode", "1"})
-	if err != nil {
-		return err
-	}
-	if l.flags&unix.IFF_NOARP == 0 {
-		if err := n.setLink("switch off ARP on "+l.name, l.index, unix.IFF_NOARP, unix.IFF_NOARP); err != nil {
-			return err
-		}
-	}
-	return n.seal(l.index, l.name)
 }

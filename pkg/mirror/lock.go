@@ -17,8 +17,11 @@ const (
 	lockDir = "/run/podtap/lock"
 	// lockWait is how long somebody waits for a lock. Runtimes give a whole ADD
 	// some minutes; a deletion takes about 30 ms.
-	lockWait  = 30 * time.Second
-	lockRetry = 5 * time.Millisecond
+	lockWait = 30 * time.Second
+	// lockRetry is the first pause between two attempts; each is longer than the
+	// one before, up to lockRetryMost.
+	lockRetry     = time.Millisecond
+	lockRetryMost = 20 * time.Millisecond
 )
 
 // LockPod makes work on one pod's taps exclusive until unlock is called. It
@@ -45,7 +48,9 @@ func (n *Node) withLock(f func() error) error {
 // deleted meanwhile tries again with a new one.
 func lock(name, of string, wait time.Duration) (unlock func(), err error) {
 	path := filepath.Join(lockDir, name)
-	for deadline := time.Now().Add(wait); ; time.Sleep(lockRetry) {
+	pause := lockRetry
+	for deadline := time.Now().Add(wait); ; time.Sleep(pause) {
+		pause = min(pause*3/2, lockRetryMost)
 		fd, err := openLock(path)
 		if err != nil {
 			return nil, fmt.Errorf("open the lock of %s: %w", of, err)

@@ -35,10 +35,6 @@ var (
 )
 
 const (
-	// mirrorMTU is the MTU of both ends of a mirror's veth, in bytes: the most a
-	// veth can have. mirred ignores the MTU of its target, but the veth drops
-	// what exceeds its own, as it would after somebody raised the pod's MTU.
-	mirrorMTU = 65535
 	// deviceGroup marks podtap's devices from the moment of their creation,
 	// before they can have an alias: "ptap" in ASCII.
 	deviceGroup = 0x70746170

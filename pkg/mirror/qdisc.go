@@ -88,33 +88,31 @@ func (n *namespace) seal(index int, name string) error {
 }
 
 // attach hangs a tap's rules at the pod's interface, one for each direction, and
-// makes clsact there if nobody has. kind is that of the qdisc that it had.
-func (n *namespace) attach(l *link, kind string, ofTap cookie, hooks []uint32, r rule) error {
+// makes clsact there if nobody has. kind is that of the qdisc that it had; made
+// says that it has clsact from here.
+func (n *namespace) attach(l *link, kind string, ofTap cookie, hooks []uint32, r rule) (made bool, err error) {
 	r.index = l.index
-	made, err := n.addClsact(l.index, l.name)
-	if err != nil {
-		return err
+	if made, err = n.addClsact(l.index, l.name); err != nil {
+		return made, err
 	}
 	var present []installed
-	switch {
-	case !made:
-		if kind, present, err = n.clearRemains(l.index, kind, ofTap); err != nil {
-			return err
-		}
-	case l.queue == 0:
+	if made {
 		kind = "clsact"
-		if err := n.clearQueueLength(l); err != nil {
-			return err
+		if l.queue == 0 {
+			err = n.clearQueueLength(l)
 		}
-	default:
-		kind = "clsact"
+	} else {
+		kind, present, err = n.clearRemains(l.index, kind, ofTap)
+	}
+	if err != nil {
+		return made, err
 	}
 	if made || ownsClsact(present) {
 		ofTap[5] |= ownClsact
 	}
 	for _, hook := range hooks {
 		if hook == hookEgress && kind != "clsact" {
-			return fmt.Errorf("%w: %s has an ingress qdisc, which somebody else made and which has no egress hook; "+
+			return made, fmt.Errorf("%w: %s has an ingress qdisc, which somebody else made and which has no egress hook; "+
 				"tap direction ingress, or let its owner use clsact instead", ErrUnsupported, l.name)
 		}
 		r.mirred.cookie = ofTap
@@ -123,14 +121,14 @@ func (n *namespace) attach(l *link, kind string, ofTap cookie, hooks []uint32, r
 		}
 		r.hook = hookAt(kind, hook, present)
 		if r.priority, err = freePriority(present); err != nil {
-			return fmt.Errorf("on %s: %w", l.name, err)
+			return made, fmt.Errorf("on %s: %w", l.name, err)
 		}
 		if err := n.addRule("attach the tap to "+l.name, r); err != nil {
-			return err
+			return made, err
 		}
 		present = append(present, installed{rule: r})
 	}
-	return nil
+	return made, nil
 }
 
 // clearRemains deletes the rules that a tap has already, where somebody deleted

@@ -63,7 +63,7 @@ func (n *Node) repairRelay(relay *link, c collector) error {
 	if err != nil || len(problems) == 0 {
 		return err
 	}
-	if err := n.silence(relay); err != nil {
+	if err := n.silence(relay, quietMTU); err != nil {
 		return err
 	}
 	if err := n.setDestination(relay.index, c); err != nil {

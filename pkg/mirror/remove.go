@@ -64,21 +64,25 @@ func (p *Pod) removeEmptyClsact(links []*link, wanted func(*link) bool) error {
 		if !ours || !m.Clsact || !wanted(l) {
 			continue
 		}
-		tapped, err := p.linkByName(m.Interface)
-		if err != nil {
+		if err := p.removeClsact(m.Interface, m.ZeroQueue); err != nil {
 			return err
 		}
-		if tapped == nil {
-			continue
-		}
-		if err := p.removeIfEmpty(tapped.index); err != nil {
-			return err
-		}
-		if m.ZeroQueue && tapped.queue != 0 {
-			if err := p.clearQueueLength(tapped); err != nil {
-				return err
-			}
-		}
+	}
+	return nil
+}
+
+// removeClsact removes the clsact of an interface, if it is empty, and gives the
+// interface back its queue length of 0 where it had that.
+func (p *Pod) removeClsact(name string, zeroQueue bool) error {
+	l, err := p.linkByName(name)
+	if err != nil || l == nil {
+		return err
+	}
+	if err := p.removeIfEmpty(l.index); err != nil {
+		return err
+	}
+	if zeroQueue && l.queue != 0 {
+		return p.clearQueueLength(l)
 	}
 	return nil
 }
@@ -103,8 +107,9 @@ func (p *Pod) takeDown(wanted func(*link) bool) error {
 }
 
 // takeDown deletes the devices of taps on the node, and the relays that no other
-// tap uses. The lock, which others wait for, is held while they are doomed, not
-// while they are deleted.
+// tap uses. A doomed tap uses none: of those that go at the same time, whoever
+// looks last sees the relay unused. Only then is the lock needed that others wait
+// for, to make sure that nobody begins to use it.
 func (n *Node) takeDown(wanted func(*link) bool) error {
 	links, err := n.links()
 	if err != nil {
@@ -112,33 +117,38 @@ func (n *Node) takeDown(wanted func(*link) bool) error {
 	}
 	plan := planOf(links, wanted)
 	if !plan.shared {
-		return n.deleteLinks(plan.gone, plan.alien)
+		return n.deleteLinks(plan.taps, plan.alien)
 	}
-	err = n.withLock(func() error {
-		links, err := n.links()
-		if err != nil {
+	failed := n.doom(plan.taps)
+	if links, err = n.links(); err != nil {
+		return errors.Join(failed, err)
+	}
+	if plan = planOf(links, wanted); len(plan.relays) > 0 {
+		err = n.withLock(func() error {
+			if links, err = n.links(); err == nil {
+				plan = planOf(links, wanted)
+				err = n.doom(plan.relays)
+			}
 			return err
+		})
+		if err != nil {
+			failed, plan.relays = errors.Join(failed, err), nil
 		}
-		plan = planOf(links, wanted)
-		return n.doom(plan.gone)
-	})
-	if errors.Is(err, ErrBusy) {
-		return errors.Join(err, n.deleteLinks(plan.taps(), plan.alien))
 	}
-	return errors.Join(err, n.deleteLinks(plan.gone, plan.alien))
+	return errors.Join(failed, n.deleteLinks(append(plan.taps, plan.relays...), plan.alien))
 }
 
 // plan is what is to be deleted on a node.
 type plan struct {
-	gone  []*link // taps' devices, then relays
-	alien []*link // all others
+	taps   []*link // their devices, and what somebody has doomed and not deleted
+	relays []*link // certain under the node's lock only
+	alien  []*link // all others
 	// shared says that relays are concerned, and so other pods' taps.
 	shared bool
 }
 
 // planOf plans to delete the wanted devices, relays that are unused without them,
-// relays whose making was cut short, and what somebody has doomed and not deleted.
-// Of the last three, only a plan under the node's lock is certain.
+// relays whose making was cut short, and what is doomed.
 func planOf(links []*link, wanted func(*link) bool) plan {
 	var p plan
 	used := map[string]bool{}
@@ -151,8 +161,8 @@ func planOf(links []*link, wanted func(*link) bool) plan {
 		case isRelay && !doomed || l.isHalfRelay():
 			relays = append(relays, l)
 		case doomed || wanted(l):
-			p.gone = append(p.gone, l)
-			p.shared = p.shared || isRelay || m.Relay != ""
+			p.taps = append(p.taps, l)
+			p.shared = p.shared || m.Relay != ""
 		default:
 			p.alien = append(p.alien, l)
 			if isTap {
@@ -161,23 +171,12 @@ func planOf(links []*link, wanted func(*link) bool) plan {
 		}
 	}
 	for _, l := range relays {
-		if used[l.name] {
+		if used[l.name] || len(p.relays) == maxStale {
 			p.alien = append(p.alien, l)
-		} else if len(p.gone) < maxStale {
-			p.gone = append(p.gone, l)
+		} else {
+			p.relays = append(p.relays, l)
 			p.shared = true
 		}
 	}
 	return p
-}
-
-// taps are the devices of the plan that are no relays.
-func (p plan) taps() []*link {
-	var taps []*link
-	for _, l := range p.gone {
-		if _, isTap := linkMark(l); isTap {
-			taps = append(taps, l)
-		}
-	}
-	return taps
 }

@@ -51,8 +51,27 @@ func (n *Node) Sweep(dead func(Owner) bool) error {
 	if err != nil {
 		return errors.Join(failed, err)
 	}
-	return errors.Join(failed, removeEach(owners(links, dead), n.Remove), removeHalves(links, n.takeDown),
+	return errors.Join(failed, removeEach(owners(links, dead), n.evict), removeHalves(links, n.takeDown),
 		n.takeDown(func(*link) bool { return false }))
+}
+
+// evict removes an owner's taps that are known from the node. Its pod had none
+// when that was visited, or has no name: or they were made meanwhile, and have to
+// go from there as well.
+func (n *Node) evict(o Owner) error {
+	found := false
+	err := n.eachPod(func(p *Pod) error {
+		links, err := p.links()
+		if err != nil || !slices.ContainsFunc(links, ofOwner(o).device) {
+			return err
+		}
+		found = true
+		return p.Remove(o)
+	})
+	if found {
+		return err
+	}
+	return errors.Join(err, n.Remove(o))
 }
 
 // owners are those of the taps that some devices belong to, as far as they are dead.

@@ -11,6 +11,7 @@ import (
 type end struct {
 	name string
 	mac  net.HardwareAddr
+	mtu  int // bytes
 }
 
 // addVeth makes a veth pair, down: host in this namespace, device in the pod's.
@@ -18,7 +19,7 @@ type end struct {
 // a pair whose making was cut short is known for what it is. Silent ones do not
 // speak ARP, and have one queue in place of the many of a large machine. The
 // library's Veth cannot give the peer a group, hence the request by hand.
-func (n *namespace) addVeth(host, device end, pod *namespace, mtu int, silent bool) error {
+func (n *namespace) addVeth(host, device end, pod *namespace, silent bool) error {
 	return n.change("make the veth pair "+host.name+" and "+device.name, func() error {
 		flags := unix.IfInfomsg{Family: unix.AF_UNSPEC}
 		if silent {
@@ -27,7 +28,7 @@ func (n *namespace) addVeth(host, device end, pod *namespace, mtu int, silent bo
 		attributes := func(e end) []*nl.RtAttr {
 			list := []*nl.RtAttr{
 				nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(e.name)),
-				nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu))),
+				nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(e.mtu))),
 				nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(deviceGroup)),
 				nl.NewRtAttr(unix.IFLA_ADDRESS, e.mac),
 			}

@@ -61,7 +61,7 @@ func (n *namespace) tryVXLAN(e end, in *namespace, c collector, port uint16) (*l
 	if err != nil {
 		return nil, err
 	}
-	if err := in.silence(l); err != nil {
+	if err := in.silence(l, quietMTU); err != nil {
 		return l, err
 	}
 	if err := in.addDestination(l.index, c); err != nil {
@@ -80,6 +80,7 @@ func (n *namespace) addVXLAN(e end, in *namespace, c collector, port uint16) err
 		data := []nl.NetlinkRequestData{message,
 			nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(e.name)),
 			nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(deviceGroup)),
+			nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(quietMTU)),
 			nl.NewRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(in.space.Fd())))}
 		if e.mac != nil {
 			data = append(data, nl.NewRtAttr(unix.IFLA_ADDRESS, e.mac))

@@ -19,7 +19,7 @@ func (b *builder) buildWire() error {
 	if mtu == 0 {
 		mtu = b.tapped.mtu
 	}
-	device, host, err := b.makeVeth(mtu, false)
+	device, host, err := b.makeVeth(mtu, mtu, false)
 	if err != nil {
 		return err
 	}
