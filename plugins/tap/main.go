@@ -27,8 +27,18 @@ func main() {
 	// has to fail, not to kill us: ADD then undoes what it made.
 	signal.Ignore(syscall.SIGPIPE)
 	skel.PluginMainFuncs(skel.CNIFuncs{
-		Add: cmdAdd, Del: cmdDel, Check: cmdCheck, GC: cmdGC, Status: cmdStatus,
+		Add: anyNamespace(cmdAdd), Del: anyNamespace(cmdDel), Check: cmdCheck, GC: cmdGC, Status: cmdStatus,
 	}, version.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"), about)
+}
+
+// anyNamespace keeps skel from looking whether CNI_NETNS is the node's own network
+// namespace. It would look when all is done, and every pod without taps would wait
+// for it; podtap looks when it opens the pod's namespace, and before it does anything.
+func anyNamespace(verb func(*skel.CmdArgs) error) func(*skel.CmdArgs) error {
+	return func(args *skel.CmdArgs) error {
+		args.NetnsOverride = "1"
+		return verb(args)
+	}
 }
 
 func owner(network string, args *skel.CmdArgs) mirror.Owner {
