@@ -158,8 +158,8 @@ func (s *scene) list() listed {
 type listed struct {
 	Taps []struct {
 		Pod, Namespace, Name, ContainerID, Network, IfName, NetNS, Device, Interface, Direction, Sink, Placement, Destination string
-		Since                                                                                                      time.Time
-		Directions                                                                                                 []direction
+		Since                                                                                                                 time.Time
+		Directions                                                                                                            []direction
 	}
 	Senders []struct {
 		Device, Pod, Destination string
