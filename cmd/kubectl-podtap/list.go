@@ -81,6 +81,9 @@ func runList(out, notes io.Writer, format string) error {
 	}
 	defer node.Close()
 	list, err := node.List()
+	if errors.Is(err, unix.EPERM) {
+		return explain(err) // what an ordinary user sees would mislead
+	}
 	return show(out, notes, format, list, err)
 }
 

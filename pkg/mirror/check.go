@@ -94,7 +94,7 @@ func (p *Pod) check(owner Owner, t tap.Tap) ([]string, error) {
 	if !ours || !m.ownedBy(owner) {
 		return []string{"its device in the pod is not this attachment's"}, nil
 	}
-	problems, err := p.checkDevice(device, t, 0)
+	problems, err := p.checkDevice(device, t, quietMTU)
 	if err != nil {
 		return nil, err
 	}
@@ -117,8 +117,8 @@ func (p *Pod) check(owner Owner, t tap.Tap) ([]string, error) {
 	return append(problems, more...), err
 }
 
-// checkDevice checks one end of a tap by itself; one that only carries copies must
-// have an MTU, where that matters.
+// checkDevice checks one end of a tap by itself. mtu is that of one which only
+// carries copies.
 func (n *namespace) checkDevice(l *link, t tap.Tap, mtu int) ([]string, error) {
 	var problems []string
 	if !l.up() {
@@ -130,7 +130,7 @@ func (n *namespace) checkDevice(l *link, t tap.Tap, mtu int) ([]string, error) {
 		}
 		return problems, nil
 	}
-	if mtu != 0 && l.mtu != mtu {
+	if l.mtu != mtu {
 		problems = append(problems, fmt.Sprintf("the device %s has MTU %d instead of %d", l.name, l.mtu, mtu))
 	}
 	more, err := n.silenceProblems(l)

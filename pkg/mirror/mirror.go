@@ -99,7 +99,7 @@ func (n *Node) OpenPod(path string) (*Pod, error) {
 	}
 	opened, err := openNamespace(space)
 	if err != nil {
-		return nil, fmt.Errorf("open the pod's network namespace: %w", err)
+		return nil, fmt.Errorf("open the pod's network namespace %s: %w", path, err)
 	}
 	return &Pod{opened, n, path}, nil
 }

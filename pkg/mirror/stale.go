@@ -136,6 +136,9 @@ func (n *Node) eachPod(visit func(*Pod) error) error {
 	visited := map[uint64]bool{} // by inode; all are of one filesystem, the kernel's
 	for _, e := range entries {
 		p, err := n.OpenPod(filepath.Join(namedSpaces, e.Name()))
+		if errors.Is(err, unix.EPERM) {
+			return errors.Join(failed, err) // the others would say the same
+		}
 		if err != nil {
 			if !isNoPod(err) {
 				failed = errors.Join(failed, err)

@@ -193,7 +193,7 @@ func (c *crashScene) asTapped() string {
 // a namespace's devices some time after the namespace.
 func (c *crashScene) asAlone() (out string) {
 	c.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if out = differences(c.node.Name, c.alone, snap(c.t, c.node.Space)); out == "" {
 			break
 		}
