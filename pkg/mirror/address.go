@@ -54,6 +54,9 @@ func (n *namespace) routes() ([]netip.Prefix, error) {
 		if len(m) < unix.SizeofRtMsg {
 			return p, false, errors.New("short message")
 		}
+		if cached := number(m[8:])&unix.RTM_F_CLONED != 0; cached || m[0] != unix.AF_INET && m[0] != unix.AF_INET6 {
+			return p, false, nil
+		}
 		for kind, value := range attributes(m[unix.SizeofRtMsg:]) {
 			if a, found := netip.AddrFromSlice(value); kind == unix.RTA_DST && found && m[1] > 0 {
 				p, ok = netip.PrefixFrom(a.Unmap(), int(m[1])), true

@@ -44,14 +44,19 @@ func counters(d tap.Direction, counting, mirror *action) Counters {
 	c.Matched = Amount{Packets: mirror.counts.packets, Bytes: mirror.counts.bytes}
 	if counting != nil {
 		c.Matched.Packets = uint64(counting.counts.failed)
-		if d == tap.Ingress {
-			// At the ingress hook the kernel leaves out the Ethernet header.
-			c.Matched.Bytes += ethernetHeader * c.Matched.Packets
-		}
+	}
+	if d == tap.Ingress {
+		// At the ingress hook the kernel leaves out the Ethernet header.
+		c.Matched.Bytes += ethernetHeader * c.Matched.Packets
 	}
 	dropped := uint64(mirror.counts.failed)
 	if counting != nil {
-		c.Copied.Packets = uint64(uint32(c.Matched.Packets - dropped)) // both begin again at 2^32
+		copied := uint32(c.Matched.Packets - dropped) // both begin again at 2^32
+		if copied >= 1<<31 {
+			// Packets came between the reading of the two.
+			copied, c.Matched.Packets = 0, dropped
+		}
+		c.Copied.Packets = uint64(copied)
 	} else {
 		dropped = min(dropped, c.Matched.Packets)
 		c.Copied.Packets = c.Matched.Packets - dropped

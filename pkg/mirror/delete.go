@@ -22,16 +22,18 @@ func (n *namespace) doom(links []*link) error {
 			continue
 		}
 		err := n.setLink("doom the device "+l.name, l.index, 0, 0, nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(doomedGroup)))
-		if err = ignoreGone(err); err == nil {
+		switch {
+		case err == nil:
 			l.group = doomedGroup
+		case !errors.Is(err, unix.ENODEV):
+			failed = errors.Join(failed, err)
 		}
-		failed = errors.Join(failed, err)
 	}
 	return failed
 }
 
-// deleteLinks deletes devices, together if they are several. Those of alien are
-// all others in the namespace: where somebody has put one of them into the doomed
+// deleteLinks deletes devices, together if they are several. alien has to have all
+// others in the namespace: where somebody has put one of them into the doomed
 // group, each device is deleted by itself.
 func (n *namespace) deleteLinks(links, alien []*link) error {
 	together := len(links) > 1
@@ -65,7 +67,11 @@ func (n *namespace) deleteLink(index int, name string) error {
 	return n.change("delete the device "+name, func() error {
 		message := nl.NewIfInfomsg(unix.AF_UNSPEC)
 		message.Index = int32(index)
-		return ignoreGone(n.request(unix.RTM_DELLINK, 0, message)) // it may have gone with its peer, or its namespace
+		err := n.request(unix.RTM_DELLINK, 0, message)
+		if errors.Is(err, unix.ENODEV) {
+			return nil // it went with its peer, or with its namespace
+		}
+		return err
 	})
 }
 

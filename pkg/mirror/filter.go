@@ -53,24 +53,29 @@ type installed struct {
 // that matches everything where the kernel has no cls_bpf.
 func (n *namespace) addRule(what string, r rule) error {
 	return n.change(what, func() error {
-		err := n.requestRule(r, "bpf", bpfOptions(r))
+		err := n.tryRule(r)
 		if errors.Is(err, unix.EINVAL) && r.mirred != nil && r.mirred.counted {
 			// This kernel has no mirrors to blocks to count with.
 			plain := *r.mirred
 			plain.counted, r.mirred = false, &plain
-			err = n.requestRule(r, "bpf", bpfOptions(r))
+			err = n.tryRule(r)
 		}
-		if !errors.Is(err, unix.ENOENT) {
-			return err
-		}
-		if len(r.program) > 1 {
-			return fmt.Errorf("%w: this kernel lacks cls_bpf, which keeps a VXLAN tap from copying its own copies: %w", ErrUnsupported, err)
-		}
-		if err := n.requestRule(r, "u32", u32Options(r)); err != nil {
-			return fmt.Errorf("%w: this kernel lacks cls_bpf, and u32 fails too: %w", ErrUnsupported, err)
-		}
-		return nil
+		return err
 	})
+}
+
+func (n *namespace) tryRule(r rule) error {
+	err := n.requestRule(r, "bpf", bpfOptions(r))
+	if !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	if len(r.program) > 1 {
+		return fmt.Errorf("%w: this kernel lacks cls_bpf, which keeps a VXLAN tap from copying its own copies: %w", ErrUnsupported, err)
+	}
+	if err := n.requestRule(r, "u32", u32Options(r)); err != nil {
+		return fmt.Errorf("%w: this kernel lacks cls_bpf, and u32 fails too: %w", ErrUnsupported, err)
+	}
+	return nil
 }
 
 func (n *namespace) requestRule(r rule, kind string, options *nl.RtAttr) error {
@@ -191,8 +196,8 @@ func (r *installed) parseActions(value []byte) {
 			counted = true
 			continue
 		}
-		r.marked = a.marked
 		if a.kind == "mirred" {
+			r.marked = a.marked
 			r.mirred = &mirred{redirect: a.redirect, to: a.to, cookie: a.cookie, counted: counted}
 		}
 		return

@@ -26,8 +26,11 @@ type link struct {
 	hardware uint16 // ARPHRD_…
 	address  net.HardwareAddr
 	peer     int // of a veth: the index of its other end, where that is
-	vxlan    vxlanDetails
-	counts   deviceCounts // where they were asked for
+	// peerSpace is the number that this namespace has for that of the other end;
+	// -1 where there is none.
+	peerSpace int
+	vxlan     vxlanDetails
+	counts    deviceCounts // where they were asked for
 }
 
 // vxlanDetails are what a VXLAN device tells of itself.
@@ -48,6 +51,10 @@ func (l *link) device() Device { return Device{Name: l.name, MAC: l.address.Stri
 
 const (
 	skipStatistics = 8 // RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h
+	// withStatistics is RTEXT_FILTER_BRVLAN, which asks for nothing that these
+	// devices have. Without any flag the kernel ends a list at a device that is too
+	// large for 8 KiB, and does not say so.
+	withStatistics = 2
 	operationalUp  = 6 // IF_OPER_UP of linux/if.h
 )
 
@@ -125,6 +132,8 @@ func parseLink(message []byte) (*link, bool, error) {
 		hardware: binary.NativeEndian.Uint16(message[2:]),
 		index:    int(int32(binary.NativeEndian.Uint32(message[4:]))),
 		flags:    binary.NativeEndian.Uint32(message[8:]),
+
+		peerSpace: -1,
 	}
 	for kind, value := range attributes(message[unix.SizeofIfInfomsg:]) {
 		switch kind {
@@ -142,6 +151,8 @@ func parseLink(message []byte) (*link, bool, error) {
 			l.queue = int(number(value))
 		case unix.IFLA_LINK:
 			l.peer = int(number(value))
+		case unix.IFLA_LINK_NETNSID:
+			l.peerSpace = int(int32(number(value)))
 		case unix.IFLA_OPERSTATE:
 			l.ready = len(value) == 1 && value[0] == operationalUp
 		case unix.IFLA_LINKINFO:

@@ -64,7 +64,7 @@ type lister struct {
 }
 
 func (l *lister) addNode() error {
-	links, err := l.node.linksOf("", 0)
+	links, err := l.node.linksOf("", withStatistics)
 	if err != nil {
 		return err
 	}
@@ -101,11 +101,15 @@ func listed(m mark, host string) ListedTap {
 // not see, and rules whose devices are gone. A pod may have written what it likes
 // into its own devices; no more are taken from it than it can have taps.
 func (l *lister) addPod(p *Pod) error {
-	links, err := p.linksOf("", 0)
+	links, err := p.linksOf("", withStatistics)
 	if err != nil {
 		return err
 	}
 	counts, err := p.countMirrors()
+	if err != nil {
+		return err
+	}
+	space, err := l.node.numberOf(p)
 	if err != nil {
 		return err
 	}
@@ -123,7 +127,7 @@ func (l *lister) addPod(p *Pod) error {
 			if err := l.addInPod(p, m, at, counts[of]); err != nil {
 				return err
 			}
-		case atNode && known.host.peer == at.index && at.peer == known.host.index:
+		case atNode && known.host.peer == at.index && known.host.peerSpace == space && at.peer == known.host.index:
 			l.list.Taps[known.at].NetNS = p.path
 			l.list.Taps[known.at].Counters = counts[of]
 		default:

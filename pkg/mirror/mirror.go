@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/podtap/podtap/pkg/tap"
@@ -144,6 +145,26 @@ func (p *Pod) Present(owner Owner) (Present, error) {
 		}
 	}
 	return present, nil
+}
+
+// numberOf is the number that the node's namespace has for a pod's, -1 for none.
+func (n *Node) numberOf(p *Pod) (int, error) {
+	const netnsaID, netnsaFD = 1, 3 // of linux/net_namespace.h
+	found, err := query(n.namespace, unix.RTM_GETNSID, 0, func(m []byte) (id int, ok bool, err error) {
+		if len(m) < unix.SizeofRtGenmsg {
+			return 0, false, errors.New("short message")
+		}
+		for kind, value := range attributes(m[(unix.SizeofRtGenmsg+3)&^3:]) {
+			if kind == netnsaID {
+				id, ok = int(int32(number(value))), true
+			}
+		}
+		return id, ok, nil
+	}, &nl.RtGenMsg{}, nl.NewRtAttr(netnsaFD, nl.Uint32Attr(uint32(p.space.Fd()))))
+	if err != nil || len(found) == 0 {
+		return -1, err
+	}
+	return found[0], nil
 }
 
 // VXLAN is a VXLAN device that receives one VNI on one port.

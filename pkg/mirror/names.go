@@ -49,6 +49,13 @@ func macOf(first byte, containerID, device string) net.HardwareAddr {
 	return append(append(net.HardwareAddr{first, macSecond}, podHash(containerID)...), sum[0])
 }
 
+// wireAddress is the address that one end of a wire gets with its alias. Wires do
+// speak, and some are ports of one bridge: no two should have the same one.
+func wireAddress(first byte, o Owner, device string) net.HardwareAddr {
+	sum := sha256.Sum256([]byte(strings.Join([]string{string(o.Source), o.Network, o.ContainerID, o.IfName, device}, "\x00")))
+	return append(net.HardwareAddr{first}, sum[:5]...)
+}
+
 // podHash stands for a pod in addresses and in the names of locks, in three bytes.
 // Two pods that share one only wait for each other.
 func podHash(containerID string) []byte {

@@ -3,6 +3,7 @@ package mirror
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -60,6 +61,10 @@ func (n *namespace) deleteClsact(index int) error {
 	})
 }
 
+// raisedQueue is the queue length that the kernel gives an interface without one:
+// DEFAULT_TX_QUEUE_LEN of net/sch_generic.h.
+const raisedQueue = 1000
+
 // clearQueueLength sets an interface's queue length back to 0. At any qdisc's
 // making the kernel takes a length of 0, which the interfaces of many network
 // plugins have, for a mistake, and makes it 1000.
@@ -107,7 +112,14 @@ func (n *namespace) attach(l *link, kind string, ofTap cookie, hooks []uint32, r
 	if err != nil {
 		return made, err
 	}
-	if made || ownsClsact(present) {
+	ours := made || ownsClsact(present)
+	if !ours && len(present) == 0 {
+		ours, err = n.isClaimed(l.name)
+		if err != nil {
+			return made, err
+		}
+	}
+	if ours {
 		ofTap[5] |= ownClsact
 	}
 	for _, hook := range hooks {
@@ -129,6 +141,16 @@ func (n *namespace) attach(l *link, kind string, ofTap cookie, hooks []uint32, r
 		present = append(present, installed{rule: r})
 	}
 	return made, nil
+}
+
+// isClaimed says whether a tap's alias tells that an interface's clsact, which is
+// empty, is podtap's: another network's ADD may have been cut short.
+func (n *namespace) isClaimed(name string) (bool, error) {
+	links, err := n.links()
+	return slices.ContainsFunc(links, func(l *link) bool {
+		m, isTap := linkMark(l)
+		return isTap && m.Clsact && m.Interface == name && m.Device != ""
+	}), err
 }
 
 // clearRemains deletes the rules that a tap has already, where somebody deleted

@@ -28,13 +28,20 @@ func (n *Node) ensureRelay(c collector) (*link, error) {
 		switch {
 		case isRelay && found == c && l.group != doomedGroup:
 			return l, n.repairRelay(l, c)
-		case isRelay && l.group == doomedGroup || l.isHalfRelay():
-			// What a process that was killed has left; or somebody is about to
+		case isRelay && l.group == doomedGroup:
+			// A process that was killed has left it; or somebody is about to
 			// delete it, and will not find it.
-			if err := n.deleteLink(l.index, l.name); err != nil {
+			return n.replaceRelay(l, c)
+		case l.isHalfRelay():
+			links, err := n.links()
+			if err != nil {
 				return nil, err
 			}
-			return n.makeRelay(name, c)
+			if planOf(links, func(*link) bool { return false }).uses(l) {
+				// Somebody has taken its alias away.
+				return l, errors.Join(n.setAlias(l, c.alias()), n.repairRelay(l, c))
+			}
+			return n.replaceRelay(l, c)
 		}
 	}
 	return nil, fmt.Errorf("the names podtap… that the relay to %s could have are %w", c.Remote, ErrConflict)
@@ -44,6 +51,14 @@ func (n *Node) ensureRelay(c collector) (*link, error) {
 // which is being made: under the node's lock, the first.
 func (l *link) isHalfRelay() bool {
 	return l.ours() && l.kind == "vxlan" && l.alias == "" && strings.HasPrefix(l.name, relayPrefix)
+}
+
+// replaceRelay makes a relay anew that nobody uses.
+func (n *Node) replaceRelay(l *link, c collector) (*link, error) {
+	if err := n.deleteLink(l.index, l.name); err != nil {
+		return nil, err
+	}
+	return n.makeRelay(l.name, c)
 }
 
 func (n *Node) makeRelay(name string, c collector) (*link, error) {

@@ -59,12 +59,18 @@ func (p *Pod) remove(r removal) error {
 // removeEmptyClsact removes a clsact that a tap was about to use, and that
 // nothing uses.
 func (p *Pod) removeEmptyClsact(links []*link, wanted func(*link) bool) error {
+	type used struct {
+		name      string
+		zeroQueue bool
+	}
+	interfaces := map[used]bool{} // of no more taps than there can be
 	for _, l := range links {
-		m, ours := linkMark(l)
-		if !ours || !m.Clsact || !wanted(l) {
-			continue
+		if m, ours := linkMark(l); ours && m.Clsact && wanted(l) && len(interfaces) < tap.MaxTaps {
+			interfaces[used{m.Interface, m.ZeroQueue}] = true
 		}
-		if err := p.removeClsact(m.Interface, m.ZeroQueue); err != nil {
+	}
+	for u := range interfaces {
+		if err := p.removeClsact(u.name, u.zeroQueue); err != nil {
 			return err
 		}
 	}
@@ -81,7 +87,7 @@ func (p *Pod) removeClsact(name string, zeroQueue bool) error {
 	if err := p.removeIfEmpty(l.index); err != nil {
 		return err
 	}
-	if zeroQueue && l.queue != 0 {
+	if zeroQueue && l.queue == raisedQueue {
 		return p.clearQueueLength(l)
 	}
 	return nil
@@ -117,9 +123,9 @@ func (n *Node) takeDown(wanted func(*link) bool) error {
 	}
 	plan := planOf(links, wanted)
 	if !plan.shared {
-		return n.deleteLinks(plan.taps, plan.alien)
+		return n.deleteLinks(plan.gone, plan.alien)
 	}
-	failed := n.doom(plan.taps)
+	failed := n.doom(plan.gone)
 	if links, err = n.links(); err != nil {
 		return errors.Join(failed, err)
 	}
@@ -135,23 +141,26 @@ func (n *Node) takeDown(wanted func(*link) bool) error {
 			failed, plan.relays = errors.Join(failed, err), nil
 		}
 	}
-	return errors.Join(failed, n.deleteLinks(append(plan.taps, plan.relays...), plan.alien))
+	return errors.Join(failed, n.deleteLinks(append(plan.gone, plan.relays...), plan.alien))
 }
 
 // plan is what is to be deleted on a node.
 type plan struct {
-	taps   []*link // their devices, and what somebody has doomed and not deleted
-	relays []*link // certain under the node's lock only
-	alien  []*link // all others
+	gone   []*link         // taps' devices, and what somebody has doomed and not deleted
+	relays []*link         // certain under the node's lock only
+	alien  []*link         // all others
+	used   map[string]bool // names of the relays that other taps use
 	// shared says that relays are concerned, and so other pods' taps.
 	shared bool
 }
 
+// uses says whether a tap that stays uses a relay.
+func (p plan) uses(relay *link) bool { return p.used[relay.name] }
+
 // planOf plans to delete the wanted devices, relays that are unused without them,
 // relays whose making was cut short, and what is doomed.
 func planOf(links []*link, wanted func(*link) bool) plan {
-	var p plan
-	used := map[string]bool{}
+	p := plan{used: map[string]bool{}}
 	var relays []*link
 	for _, l := range links {
 		m, isTap := linkMark(l)
@@ -161,17 +170,17 @@ func planOf(links []*link, wanted func(*link) bool) plan {
 		case isRelay && !doomed || l.isHalfRelay():
 			relays = append(relays, l)
 		case doomed || wanted(l):
-			p.taps = append(p.taps, l)
+			p.gone = append(p.gone, l)
 			p.shared = p.shared || m.Relay != ""
 		default:
 			p.alien = append(p.alien, l)
 			if isTap {
-				used[m.Relay] = true
+				p.used[m.Relay] = true
 			}
 		}
 	}
 	for _, l := range relays {
-		if used[l.name] || len(p.relays) == maxStale {
+		if p.uses(l) || len(p.relays) == maxStale {
 			p.alien = append(p.alien, l)
 		} else {
 			p.relays = append(p.relays, l)

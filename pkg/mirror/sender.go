@@ -73,6 +73,9 @@ func (n *Node) relays(links []*link) (*relays, error) {
 		}
 	}
 	actions, err := n.mirredActions()
+	if err != nil {
+		r.index = nil // who sends to what is unknown
+	}
 	for _, a := range actions {
 		if a.marked && a.redirect {
 			r.actions[a.cookie.plain()] = redirects{a.to, uint64(a.counts.failed)}
@@ -85,9 +88,10 @@ func (n *Node) relays(links []*link) (*relays, error) {
 // it. Where somebody deleted the relay, the tap's copies go nowhere, also after
 // another of the same name was made for others.
 func (r *relays) of(m mark) *Sender {
-	does := r.actions[newCookie(m.Owner, m.Device, 0)]
+	does, known := r.actions[newCookie(m.Owner, m.Device, 0)]
 	name := m.Relay
-	if index, there := r.index[name]; !there || does.to != index {
+	// The rules of older podtaps do not say whose they are.
+	if index, there := r.index[name]; r.byName[name] == nil || known && there && does.to != index {
 		name += " deleted"
 		if r.byName[name] == nil {
 			r.byName[name] = &Sender{Device: m.Relay, Missing: true}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/vishvananda/netlink/nl"
@@ -11,10 +12,11 @@ import (
 )
 
 const (
-	// socketTimeout bounds the wait for one answer of the kernel's.
+	// socketTimeout bounds the wait for the whole of one answer of the kernel's.
 	socketTimeout = 10 * time.Second
-	// answerSize is the most that the kernel puts into one datagram of a dump.
-	answerSize = 32 << 10
+	// answerSize is more than the kernel puts into one datagram: 32 KiB of a dump,
+	// or one device, whose attributes have up to 64 KiB.
+	answerSize = 128 << 10
 	// dumpAttempts bounds the repetitions of a dump that changes elsewhere made
 	// inconsistent.
 	dumpAttempts = 10
@@ -51,7 +53,8 @@ func openSocket() (*socket, error) {
 	// old kernels have none.
 	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1)
 	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
-	return &socket{fd: fd, answer: make([]byte, answerSize)}, nil
+	// Nobody is to foresee the numbers of our requests.
+	return &socket{fd: fd, seq: rand.Uint32(), answer: make([]byte, answerSize)}, nil
 }
 
 func (s *socket) close() { _ = unix.Close(s.fd) }
@@ -70,8 +73,8 @@ func (s *socket) exchange(kind, flags int, visit func(message []byte) error, dat
 	}
 	interrupted := false
 	var refused error // by visit; the answer is read to its end all the same
-	for {
-		n, err := s.receive()
+	for deadline := time.Now().Add(socketTimeout); ; {
+		n, err := s.receive(deadline)
 		if err != nil {
 			return err
 		}
@@ -107,20 +110,29 @@ func (s *socket) exchange(kind, flags int, visit func(message []byte) error, dat
 	}
 }
 
-func (s *socket) receive() (int, error) {
-	for {
-		n, _, err := unix.Recvfrom(s.fd, s.answer, 0)
+// receive reads one datagram of the kernel's. In a pod's namespace others may
+// write to the socket too; what they write is passed over.
+func (s *socket) receive(deadline time.Time) (int, error) {
+	for time.Now().Before(deadline) {
+		n, from, err := unix.Recvfrom(s.fd, s.answer, unix.MSG_TRUNC)
+		sender, ok := from.(*unix.SockaddrNetlink)
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EAGAIN):
-			return 0, fmt.Errorf("netlink: no answer within %v", socketTimeout)
+			return 0, errNoAnswer
 		case err != nil:
 			return 0, fmt.Errorf("netlink: receive: %w", err)
+		case !ok || sender.Pid != 0:
+		case n > len(s.answer):
+			return 0, fmt.Errorf("netlink: an answer of %d bytes is too long", n)
 		default:
 			return n, nil
 		}
 	}
+	return 0, errNoAnswer
 }
+
+var errNoAnswer = fmt.Errorf("netlink: no answer within %v", socketTimeout)
 
 // header is a struct nlmsghdr.
 type header []byte

@@ -23,10 +23,17 @@ func (b *builder) buildWire() error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(b.node.setAlias(host, b.mark.alias()), b.pod.setAlias(device, b.mark.alias()))
-	if err != nil {
-		return err
+	for _, e := range []struct {
+		n *namespace
+		l *link
+	}{{b.node.namespace, host}, {b.pod.namespace, device}} {
+		e.l.address = wireAddress(e.l.address[0], b.mark.Owner, b.tap.Device)
+		err := e.n.setLink("mark the device "+e.l.name, e.l.index, 0, 0, aliasAttribute(b.mark.alias()), nl.NewRtAttr(unix.IFLA_ADDRESS, e.l.address))
+		if err != nil {
+			return err
+		}
 	}
+	*b.made.Host, b.made.Device = host.device(), device.device()
 	if err := errors.Join(b.node.openEnd(host, w.HostAddresses), b.pod.openEnd(device, w.Addresses)); err != nil {
 		return err
 	}
