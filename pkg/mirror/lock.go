@@ -16,7 +16,7 @@ const (
 	// lockDir holds the locks. It is on a filesystem that a reboot empties.
 	lockDir = "/run/podtap/lock"
 	// lockWait is how long somebody waits for a lock. Runtimes give a whole ADD
-	// some minutes; a deletion takes about 30 ms.
+	// some minutes; a deletion takes about 20 ms.
 	lockWait = 30 * time.Second
 	// lockRetry is the first pause between two attempts; each is longer than the
 	// one before, up to lockRetryMost.
