@@ -3,7 +3,6 @@ package mirror
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -92,92 +91,6 @@ func (n *namespace) seal(index int, name string) error {
 	return err
 }
 
-// attach hangs a tap's rules at the pod's interface, one for each direction, and
-// makes clsact there if nobody has. kind is that of the qdisc that it had; made
-// says that it has clsact from here.
-func (n *namespace) attach(l *link, kind string, ofTap cookie, hooks []uint32, r rule) (made bool, err error) {
-	r.index = l.index
-	if made, err = n.addClsact(l.index, l.name); err != nil {
-		return made, err
-	}
-	var present []installed
-	if made {
-		kind = "clsact"
-		if l.queue == 0 {
-			err = n.clearQueueLength(l)
-		}
-	} else {
-		kind, present, err = n.clearRemains(l.index, kind, ofTap)
-	}
-	if err != nil {
-		return made, err
-	}
-	ours := made || ownsClsact(present)
-	if !ours && len(present) == 0 {
-		ours, err = n.isClaimed(l.name)
-		if err != nil {
-			return made, err
-		}
-	}
-	if ours {
-		ofTap[5] |= ownClsact
-	}
-	for _, hook := range hooks {
-		if hook == hookEgress && kind != "clsact" {
-			return made, fmt.Errorf("%w: %s has an ingress qdisc, which somebody else made and which has no egress hook; "+
-				"tap direction ingress, or let its owner use clsact instead", ErrUnsupported, l.name)
-		}
-		r.mirred.cookie = ofTap
-		if hook == hookEgress {
-			r.mirred.cookie[5] |= ofEgress
-		}
-		r.hook = hookAt(kind, hook, present)
-		if r.priority, err = freePriority(present); err != nil {
-			return made, fmt.Errorf("on %s: %w", l.name, err)
-		}
-		if err := n.addRule("attach the tap to "+l.name, r); err != nil {
-			return made, err
-		}
-		present = append(present, installed{rule: r})
-	}
-	return made, nil
-}
-
-// isClaimed says whether a tap's alias tells that an interface's clsact, which is
-// empty, is podtap's: another network's ADD may have been cut short.
-func (n *namespace) isClaimed(name string) (bool, error) {
-	links, err := n.links()
-	return slices.ContainsFunc(links, func(l *link) bool {
-		m, isTap := linkMark(l)
-		return isTap && m.Clsact && m.Interface == name && m.Device != ""
-	}), err
-}
-
-// clearRemains deletes the rules that a tap has already, where somebody deleted
-// its devices, and returns the others, and the kind of the qdisc if it was unknown.
-func (n *namespace) clearRemains(index int, kind string, ofTap cookie) (string, []installed, error) {
-	if kind == "" { // somebody has made one since we looked
-		kinds, err := n.hookQdiscs()
-		if err != nil {
-			return "", nil, err
-		}
-		kind = kinds[index]
-	}
-	rules, err := n.allRules(index, kind)
-	if err != nil {
-		return "", nil, err
-	}
-	var others []installed
-	for _, r := range rules {
-		if !r.marked || r.mirred == nil || !r.mirred.cookie.sameTap(ofTap) {
-			others = append(others, r)
-		} else if err := n.deleteRule(r); err != nil {
-			return "", nil, err
-		}
-	}
-	return kind, others, nil
-}
-
 // allRules lists a device's rules at every hook that its qdisc has. An ingress
 // qdisc answers for both hooks with the same rules.
 func (n *namespace) allRules(index int, qdisc string) ([]installed, error) {
@@ -187,44 +100,6 @@ func (n *namespace) allRules(index int, qdisc string) ([]installed, error) {
 	}
 	egress, err := n.rules(index, hookEgress)
 	return append(rules, egress...), err
-}
-
-// hookAt is where a rule is to hang. Below an ingress qdisc any place is the
-// same one, but tc shows all its rules under the name that the last one came
-// with: so ours come with the name that theirs have.
-func hookAt(qdisc string, hook uint32, present []installed) uint32 {
-	switch {
-	case qdisc == "clsact":
-		return hook
-	case len(present) > 0:
-		return present[0].hook
-	}
-	return hookQdisc
-}
-
-// ownsClsact says whether one of podtap's rules tells that podtap made the clsact.
-func ownsClsact(rules []installed) bool {
-	for _, r := range rules {
-		if r.marked && r.mirred != nil && r.mirred.cookie.flags()&ownClsact != 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// freePriority finds a priority that no rule of either direction has: u32 rules
-// of the same priority share tables across the directions.
-func freePriority(present []installed) (uint16, error) {
-	used := map[uint16]bool{}
-	for _, r := range present {
-		used[r.priority] = true
-	}
-	for p := uint16(firstPriority); p <= lastPriority; p++ {
-		if !used[p] {
-			return p, nil
-		}
-	}
-	return 0, fmt.Errorf("no free priority from %d to %d", firstPriority, lastPriority)
 }
 
 // detach removes the rules whose cookie is wanted from the interfaces among some
