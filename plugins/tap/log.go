@@ -32,12 +32,21 @@ func newLogger(conf cniconf.Log, network string, args *skel.CmdArgs) *slog.Logge
 		}
 	}
 	pod := cniconf.ParseArgs(args.Args)
-	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level})).With(
+	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level, ReplaceAttr: inUTC})).With(
 		"network", network, "container", args.ContainerID, "ifname", args.IfName, "namespace", pod.Namespace, "pod", pod.Name)
 	if failed != nil {
 		log.Warn("no log file", "error", failed)
 	}
 	return log
+}
+
+// inUTC writes times in UTC: a node's own zone would have to be read from a file for
+// one line.
+func inUTC(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == slog.TimeKey {
+		a.Value = slog.TimeValue(a.Value.Time().UTC())
+	}
+	return a
 }
 
 // openLogFile opens the log for appending. The process ends with one verb, and so
