@@ -170,15 +170,24 @@ func TestATracedProgramThatFailsOrHangsIsNotTakenForKilled(t *testing.T) {
 }
 
 func TestTracingLeavesOtherChildrenAlone(t *testing.T) {
+	forever, stop, err := os.Pipe() // nobody writes
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop.Close()
+	defer forever.Close()
 	others := make([]*exec.Cmd, 8)
 	for i := range others {
-		others[i] = exec.Command("sh", "-c", "sleep 0.01; exit 7")
+		others[i] = exec.Command("sh", "-c", "timeout 0.01 cat; exit 7")
+		others[i].Stdin = forever
 		others[i].SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		if err := others[i].Start(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, _, err := KillAt(exec.Command("sleep", "0.1"), 1)
+	traced := exec.Command("sh", "-c", "timeout 0.1 cat; exit 0")
+	traced.Stdin = forever
+	_, _, err = KillAt(traced, 1000)
 	traceable(t, err)
 	if err != nil {
 		t.Error(err)
