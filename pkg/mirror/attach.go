@@ -62,7 +62,7 @@ func (n *namespace) isClaimed(name string) (bool, error) {
 	links, err := n.links()
 	return slices.ContainsFunc(links, func(l *link) bool {
 		m, isTap := linkMark(l)
-		return isTap && m.Clsact && m.Interface == name && m.Device != ""
+		return isTap && m.Clsact && m.Interface == name
 	}), err
 }
 

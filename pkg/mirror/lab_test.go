@@ -47,12 +47,18 @@ func open(t *testing.T, host *lab.Host, pod *lab.Pod) (*Node, *Pod) {
 		return err
 	})
 	t.Cleanup(node.Close)
+	return node, openPod(t, node, pod)
+}
+
+// openPod opens another pod's namespace beside.
+func openPod(t *testing.T, node *Node, pod *lab.Pod) *Pod {
+	t.Helper()
 	p, err := node.OpenPod(pod.Path())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Close)
-	return node, p
+	return p
 }
 
 func ownerOf(container string) Owner {

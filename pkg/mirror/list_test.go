@@ -71,11 +71,7 @@ func TestEachTapCountsForItself(t *testing.T) {
 	s := newScene(t, 1430, 1500)
 	node, p := open(t, s.node, s.pod)
 	second := s.node.Pod("second", 1430)
-	other, err := node.OpenPod(second.Path())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
+	other := openPod(t, node, second)
 	add(t, p, ownerOf("c1"), s.want(t, "vxlan: {vni: 1, remote: COLLECTOR4}", "direction: egress"))
 	add(t, p, Owner{SourceCNI, "net2", "c1", "net1"}, s.want(t, "veth: {}, device: m2", "direction: both"))
 	add(t, other, ownerOf("c2"), s.want(t, "vxlan: {vni: 1, remote: COLLECTOR4}", "direction: both"))
@@ -113,11 +109,7 @@ func TestARelayMadeAnewIsNotTheOldOne(t *testing.T) {
 	s := newScene(t, 1430, 1500)
 	node, p := open(t, s.node, s.pod)
 	second := s.node.Pod("second", 1430)
-	other, err := node.OpenPod(second.Path())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
+	other := openPod(t, node, second)
 	want := s.want(t, "vxlan: {vni: 1, remote: COLLECTOR4}", "direction: both")
 	add(t, p, ownerOf("c1"), want)
 	s.node.Delete(s.relay())

@@ -49,16 +49,12 @@ func TestASweepTakesAlongWhatWasMadeWhileItLooked(t *testing.T) {
 	s := newScene(t, 1430, 1500)
 	node, p := open(t, s.node, s.pod)          // node-pod
 	later := s.node.Pod("visited-later", 1430) // behind it in a list by name
-	q, err := node.OpenPod(later.Path())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer q.Close()
+	q := openPod(t, node, later)
 	lab.Settle(t, s.node.Space, s.pod.Space, later.Space)
 	before := track(t, s.node.Space, s.pod.Space, later.Space)
 	add(t, q, ownerOf("c2"), s.want(t, "veth: {}", "direction: both"))
 	var once sync.Once
-	err = node.Sweep(func(o Owner) bool {
+	err := node.Sweep(func(o Owner) bool {
 		once.Do(func() {
 			add(t, p, ownerOf("c1"), s.want(t, "vxlan: {vni: 1, remote: COLLECTOR4}", "direction: both"))
 		})

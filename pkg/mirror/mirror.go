@@ -86,9 +86,8 @@ func OpenNode() (*Node, error) {
 	return &Node{n}, nil
 }
 
-// OpenPod opens the network namespace at a path. Where that is gone, the error is
-// one of plugins/pkg/ns, NSPathNotExistErr or NSPathNotNSErr; where it is the
-// node's own, the error wraps ErrForbidden.
+// OpenPod opens the network namespace at a path. IsGone tells the error of one that
+// is not there; where it is the node's own, the error wraps ErrForbidden.
 func (n *Node) OpenPod(path string) (*Pod, error) {
 	space, err := ns.GetNS(path)
 	if err != nil {
@@ -103,6 +102,14 @@ func (n *Node) OpenPod(path string) (*Pod, error) {
 		return nil, fmt.Errorf("open the pod's network namespace %s: %w", path, err)
 	}
 	return &Pod{opened, n, path}, nil
+}
+
+// IsGone says whether OpenPod failed because there is no network namespace at the
+// path, or something else by now.
+func IsGone(err error) bool {
+	var gone ns.NSPathNotExistErr
+	var other ns.NSPathNotNSErr
+	return errors.As(err, &gone) || errors.As(err, &other)
 }
 
 func sameNamespace(a, b ns.NetNS) (bool, error) {

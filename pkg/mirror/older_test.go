@@ -78,11 +78,7 @@ func TestARelayInUseWhoseAliasIsGoneIsRepairedInPlace(t *testing.T) {
 	s := newScene(t, 1430, 1500)
 	node, p := open(t, s.node, s.pod)
 	second := s.node.Pod("second", 1430)
-	other, err := node.OpenPod(second.Path())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
+	other := openPod(t, node, second)
 	before := track(t, s.node.Space)
 	want := s.want(t, "vxlan: {vni: 1, remote: COLLECTOR4}", "direction: both")
 	capture := s.watch(add(t, p, ownerOf("c1"), want), want)

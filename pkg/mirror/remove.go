@@ -46,7 +46,8 @@ func (n *Node) Remove(owner Owner) error { return n.takeDown(ofOwner(owner).devi
 // remove takes taps away: first the rules, so that no packet is copied to what is
 // going, then clsact where podtap made it, then the devices, whose aliases tell
 // what there is to do until it is done. Those of the node go first and take their
-// peers along: what the pod wrote into its own cannot delay them.
+// peers along, whatever else the pod has; of what it wrote into aliases no more is
+// believed before than it can have taps.
 func (p *Pod) remove(r removal) error {
 	links, failed := p.links()
 	return errors.Join(failed,

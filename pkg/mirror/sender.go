@@ -27,8 +27,8 @@ const (
 	DropOther   = "other"   // the device could not send them, for want of memory, say
 )
 
-// senderOf reads the counters of a VXLAN device. It counts bytes without the
-// Ethernet headers of what it sends.
+// senderOf reads the counters of a VXLAN device, which leaves the copies' Ethernet
+// headers out of its bytes.
 func senderOf(l *link, to string) *Sender {
 	c := l.counts
 	s := &Sender{Device: l.name, Destination: to, Sent: Amount{Packets: c.sentPackets, Bytes: c.sentBytes + ethernetHeader*c.sentPackets}}

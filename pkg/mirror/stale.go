@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/containernetworking/plugins/pkg/ns"
 	"golang.org/x/sys/unix"
 )
 
@@ -140,7 +139,7 @@ func (n *Node) eachPod(visit func(*Pod) error) error {
 			return errors.Join(failed, err) // the others would say the same
 		}
 		if err != nil {
-			if !isNoPod(err) {
+			if !IsGone(err) && !errors.Is(err, ErrForbidden) {
 				failed = errors.Join(failed, err)
 			}
 			continue
@@ -153,11 +152,4 @@ func (n *Node) eachPod(visit func(*Pod) error) error {
 		p.Close()
 	}
 	return errors.Join(err, failed)
-}
-
-// isNoPod says whether OpenPod failed because there is no pod's namespace.
-func isNoPod(err error) bool {
-	var gone ns.NSPathNotExistErr
-	var other ns.NSPathNotNSErr
-	return errors.As(err, &gone) || errors.As(err, &other) || errors.Is(err, ErrForbidden)
 }

@@ -13,11 +13,7 @@ func TestSweepTakesTheDeadOfAllNetworksAndNobodyElse(t *testing.T) {
 	s := newScene(t, 1430, 1500)
 	node, p := open(t, s.node, s.pod)
 	second := s.node.Pod("second", 1430)
-	q, err := node.OpenPod(second.Path())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer q.Close()
+	q := openPod(t, node, second)
 	lab.Settle(t, s.pod.Space, second.Space, s.node.Space)
 	before := track(t, s.pod.Space)
 	alive := Owner{SourceCNI, "net", "c2", "eth0"}
@@ -32,7 +28,7 @@ func TestSweepTakesTheDeadOfAllNetworksAndNobodyElse(t *testing.T) {
 	}
 	add(t, q, Owner{SourceCNI, "net2", "c2", "net1"}, s.want(t, "vxlan: {vni: 9, remote: COLLECTOR4}", "device: dead"))
 	asked := map[Owner]bool{}
-	err = node.Sweep(func(o Owner) bool {
+	err := node.Sweep(func(o Owner) bool {
 		asked[o] = true
 		return o.ContainerID == "c1" || o.Network == "net2"
 	})

@@ -14,7 +14,6 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/version"
-	"github.com/containernetworking/plugins/pkg/ns"
 
 	"github.com/podtap/podtap/pkg/cniconf"
 	"github.com/podtap/podtap/pkg/mirror"
@@ -75,9 +74,7 @@ func remove(o mirror.Owner, netns string) error {
 		return node.Remove(o)
 	}
 	pod, err := node.OpenPod(netns)
-	var gone ns.NSPathNotExistErr
-	var reused ns.NSPathNotNSErr
-	if errors.As(err, &gone) || errors.As(err, &reused) {
+	if mirror.IsGone(err) {
 		return node.Remove(o)
 	}
 	if err != nil {
