@@ -158,23 +158,31 @@ func openSpace(t T, name, path string) *Space {
 	return s
 }
 
-// makeSpace makes a namespace on a thread of its own and gives it a name.
+// makeSpace makes a namespace on a thread that it takes there and back, and gives it
+// a name. A thread must not be left to end in the namespace: Go lets a program's
+// first one wait for ever instead, and the namespace would live as long.
 func makeSpace(path string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL, 0o444)
 	if err != nil {
 		return err
 	}
 	_ = f.Close()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			done <- err
-			return
-		}
-		done <- unix.Mount(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()), path, "none", unix.MS_BIND, "")
-	}()
-	return <-done
+	runtime.LockOSThread()
+	here, err := ns.GetCurrentNS()
+	if err != nil {
+		runtime.UnlockOSThread()
+		return err
+	}
+	defer here.Close()
+	err = unix.Unshare(unix.CLONE_NEWNET)
+	if err == nil {
+		err = unix.Mount("/proc/thread-self/ns/net", path, "none", unix.MS_BIND, "")
+	}
+	if back := here.Set(); back != nil { // the thread stays locked, so that nobody else gets it
+		return errors.Join(err, back)
+	}
+	runtime.UnlockOSThread()
+	return err
 }
 
 func (s *Space) close() {

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -35,6 +36,13 @@ func TestASpaceEndsWithItsTest(t *testing.T) {
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Errorf("%s is left: %v", path, err)
 	}
+}
+
+func TestNoThreadStaysInANewSpace(t *testing.T) {
+	for i := range 50 {
+		NewSpace(t, fmt.Sprintf("new%d", i)).Destroy()
+	}
+	AllThreadsAtHome(t)
 }
 
 func TestASnapshotSeesAChangeAndItsUndoing(t *testing.T) {

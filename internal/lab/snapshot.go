@@ -2,7 +2,9 @@ package lab
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -171,4 +173,31 @@ func Changes(before, after []string) []string {
 	}
 	sort.Strings(out)
 	return out
+}
+
+// AllThreadsAtHome checks that all of the program's threads are in its own network
+// namespace, within a moment. One that stayed elsewhere would keep a namespace
+// alive after its end.
+func AllThreadsAtHome(t T) {
+	t.Helper()
+	here, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		threads, err := filepath.Glob("/proc/self/task/*/ns/net")
+		if err != nil || len(threads) == 0 {
+			t.Fatalf("the program's threads are %v: %v", threads, err)
+		}
+		away := slices.DeleteFunc(threads, func(path string) bool {
+			at, err := os.Readlink(path)
+			return err != nil || at == here // one that has ended meanwhile has no namespace
+		})
+		if len(away) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("threads in other network namespaces: %v", away)
+		}
+	}
 }

@@ -186,3 +186,12 @@ func TestProbeFindsThisKernelAble(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAProbeLeavesNoNamespace(t *testing.T) {
+	for range 50 {
+		if err := Probe(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lab.AllThreadsAtHome(t)
+}
