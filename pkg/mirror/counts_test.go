@@ -72,18 +72,26 @@ func (s *scene) eth0(t *testing.T) (received, sent Amount) {
 	return
 }
 
-// counted are a tap's counters and the interface's own, of one moment.
-func (s *scene) counted(t *testing.T, n *Node) (is ListedTap, received, sent Amount) {
+// atRest reads something while the interface counts nothing, and returns what the
+// interface has counted by then.
+func (s *scene) atRest(t *testing.T, read func()) (received, sent Amount) {
 	t.Helper()
 	for range 20 {
 		received, sent = s.eth0(t)
-		is = only(t, n)
+		read()
 		if r, x := s.eth0(t); r == received && x == sent {
-			return is, received, sent
+			return received, sent
 		}
 	}
 	t.Fatal("the interface does not come to rest")
 	return
+}
+
+// counted are a tap's counters and the interface's own, of one moment.
+func (s *scene) counted(t *testing.T, n *Node) (is ListedTap, received, sent Amount) {
+	t.Helper()
+	received, sent = s.atRest(t, func() { is = only(t, n) })
+	return is, received, sent
 }
 
 // Datagrams, and TCP in super-packets, which the interface counts once and the

@@ -43,13 +43,14 @@ func TestWhatIsLostBehindTheRelayIsTheRelays(t *testing.T) {
 			add(t, p, ownerOf("c1"), s.want(t, "vxlan: {vni: 1, remote: COLLECTOR4}", "direction: both"))
 			s.eth0(t)
 			c.breaks(s)
-			s.eth0(t)
-			before, sentBefore := only(t, node).Counters, sender(t, node)
+			var before, now ListedTap
+			var sentBefore, sent Sender
+			s.atRest(t, func() { before, sentBefore = only(t, node), sender(t, node) })
 			s.exchange(t, "broken", 300)
-			now, sent := only(t, node), sender(t, node)
+			s.atRest(t, func() { now, sent = only(t, node), sender(t, node) })
 			var copied uint64
 			for _, is := range now.Counters {
-				copied += is.Copied.Packets - direction(t, before, is.Direction).Copied.Packets
+				copied += is.Copied.Packets - direction(t, before.Counters, is.Direction).Copied.Packets
 				if len(is.Dropped) > 0 {
 					t.Errorf("%s: the tap itself dropped %v", is.Direction, is.Dropped)
 				}
