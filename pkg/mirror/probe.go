@@ -8,14 +8,15 @@ import (
 
 // Probe says whether taps can work on this kernel at all. It tries the parts that
 // every tap needs, clsact and a rule with a mirred action, on the loopback device
-// of a network namespace of its own, which ends with it. The error wraps
-// ErrUnsupported and names what is missing.
+// of a network namespace of its own, which ends with it. What the kernel refuses
+// is an error that wraps ErrUnsupported and names what is missing.
 func Probe() error {
-	err := thereAndBack(func() error { return unix.Unshare(unix.CLONE_NEWNET) }, probe)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnsupported, err)
-	}
-	return nil
+	return thereAndBack(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("%w: cannot make a network namespace: %w", ErrUnsupported, err)
+		}
+		return nil
+	}, probe)
 }
 
 // probe works in the thread's namespace, which is a new one.
@@ -26,9 +27,12 @@ func probe() error {
 	}
 	defer n.Close()
 	const lo = 1 // the loopback device's index in every namespace
-	if err := n.seal(lo, "lo"); err != nil {
-		return err
+	if err = n.seal(lo, "lo"); err == nil {
+		err = n.addRule("mirror", rule{index: lo, hook: hookEgress, priority: firstPriority,
+			program: matchAll(), mirred: &mirred{to: lo}})
 	}
-	return n.addRule("mirror", rule{index: lo, hook: hookEgress, priority: firstPriority,
-		program: matchAll(), mirred: &mirred{to: lo}})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	return nil
 }

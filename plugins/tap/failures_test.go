@@ -115,5 +115,5 @@ func TestStatusSaysWhereTapsCannotWork(t *testing.T) {
 	if err := json.Unmarshal(out, failed); err != nil {
 		t.Fatalf("STATUS says %q: %v", out, err)
 	}
-	wantError(t, failed, cniconf.CodeUnavailable, "taps cannot work on this node", "network namespace")
+	wantError(t, failed, cniconf.CodeUnavailable, "taps cannot work on this node", "not supported", "cannot make a network namespace")
 }
