@@ -1,0 +1,3 @@
+module github.com/podtap/podtap/scripts/cluster/src/tools
+
+go 1.26
