@@ -28,7 +28,7 @@ func serve(t *testing.T, answer func(context.Context, Request) (map[string]strin
 func serveOn(t *testing.T, l net.Listener, answer func(context.Context, Request) (map[string]string, error)) {
 	t.Helper()
 	done := make(chan error, 1)
-	go func() { done <- Serve(l, answer) }()
+	go func() { done <- Serve(l, answer, nil) }()
 	t.Cleanup(func() {
 		l.Close()
 		select {
@@ -210,7 +210,7 @@ func TestOneWhoSaysNothingDoesNotHoldUpTheOthers(t *testing.T) {
 func TestServingEndsWithItsListener(t *testing.T) {
 	l, socket := listen(t)
 	done := make(chan error, 1)
-	go func() { done <- Serve(l, echo) }()
+	go func() { done <- Serve(l, echo, nil) }()
 	if _, err := Annotations(t.Context(), socket, question); err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +259,7 @@ func TestServingEndsWithAListenerThatNeverAccepted(t *testing.T) {
 	f := &flaky{Listener: l, fails: 1}
 	l.Close()
 	done := make(chan error, 1)
-	go func() { done <- Serve(f, echo) }()
+	go func() { done <- Serve(f, echo, nil) }()
 	select {
 	case err := <-done:
 		if err != nil || f.called.Load() != 2 {

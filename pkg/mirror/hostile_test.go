@@ -176,7 +176,7 @@ func TestManyUnusedRelaysAreSweptAFewAtATime(t *testing.T) {
 		}
 	}
 	for want := range 2 {
-		if err := node.Sweep(func(Owner) bool { return false }); err != nil {
+		if _, err := node.Sweep(func(Trace) bool { return false }); err != nil {
 			t.Fatal(err)
 		}
 		left, err := node.linksOf("vxlan", 0)

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -191,7 +192,8 @@ func (l *lister) addInPod(p *Pod, m mark, at *link, c []Counters) error {
 	t.Sink, t.Placement, t.Destination, t.NetNS, t.Counters = tap.SinkVXLAN, tap.PlacementPod, to, p.path, c
 	l.list.Taps = append(l.list.Taps, t)
 	s := senderOf(at, to)
-	s.Pod, s.Taps = m.Pod, 1
+	// Without the pod's name it still is no relay, though a pod may have it look so.
+	s.Pod, s.Taps = cmp.Or(m.Pod, p.path), 1
 	l.list.Senders = append(l.list.Senders, *s)
 	return nil
 }

@@ -54,7 +54,7 @@ func TestASweepTakesAlongWhatWasMadeWhileItLooked(t *testing.T) {
 	before := track(t, s.node.Space, s.pod.Space, later.Space)
 	add(t, q, ownerOf("c2"), s.want(t, "veth: {}", "direction: both"))
 	var once sync.Once
-	err := node.Sweep(func(o Owner) bool {
+	_, err := node.Sweep(func(Trace) bool {
 		once.Do(func() {
 			add(t, p, ownerOf("c1"), s.want(t, "vxlan: {vni: 1, remote: COLLECTOR4}", "direction: both"))
 		})

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +20,22 @@ const namedSpaces = "/run/netns"
 // The node's own namespace comes again with the next run.
 const maxStale = 64
 
+// Trace is what the alias of a tap's device tells of its owner, for those who judge
+// whether that is dead.
+type Trace struct {
+	// Owner is as aliases have it, with network names and container IDs above 64
+	// bytes hashed.
+	Owner Owner
+	// Made is when the tap was made; zero where an older podtap made it.
+	Made time.Time
+	// Pod is NAMESPACE/NAME. It is "" of a container that is no pod's, and where
+	// the alias had no room for it.
+	Pod string
+}
+
+// ShortID is a container ID as aliases have it: hashed where it is above 64 bytes.
+func ShortID(containerID string) string { return word(containerID) }
+
 // RemoveStale removes the taps that CNI made under a network's name and whose
 // owner is not among the valid ones, as CNI's GC asks, and sweeps.
 func (n *Node) RemoveStale(network string, valid []Owner) error {
@@ -27,30 +43,36 @@ func (n *Node) RemoveStale(network string, valid []Owner) error {
 	for _, o := range valid {
 		keep[o.shortened()] = true
 	}
-	return n.Sweep(func(o Owner) bool {
-		return o.Source == SourceCNI && o.Network == word(network) && !keep[o]
+	_, err := n.Sweep(func(t Trace) bool {
+		return t.Owner.Source == SourceCNI && t.Owner.Network == word(network) && !keep[t.Owner]
 	})
+	return err
 }
 
 // Sweep takes away what no DEL will come for: the taps of owners that are dead,
-// devices whose making or deletion was cut short, and relays without users. An
-// owner comes as aliases have it, with network names and container IDs above 64
-// bytes hashed. Whatever else there is stays. Sweep goes on past what it cannot
-// remove.
-func (n *Node) Sweep(dead func(Owner) bool) error {
+// devices whose making or deletion was cut short, and relays without users. It
+// asks of every tap; one that is dead takes along what else its owner has. It
+// returns the owners whose taps are gone. Whatever else there is stays. Sweep goes
+// on past what it cannot remove.
+func (n *Node) Sweep(dead func(Trace) bool) ([]Trace, error) {
+	var removed []Trace
 	// Pods first: where a namespace is still there, the rules in it must go too.
 	failed := n.eachPod(func(p *Pod) error {
 		links, err := p.links()
 		if err != nil {
 			return err
 		}
-		return errors.Join(removeEach(owners(links, dead), p.Remove), removeHalves(links, p.takeDown))
+		gone, err := removeEach(owners(links, dead), p.Remove)
+		removed = append(removed, gone...)
+		return errors.Join(err, removeHalves(links, p.takeDown))
 	})
 	links, err := n.links()
 	if err != nil {
-		return errors.Join(failed, err)
+		return removed, errors.Join(failed, err)
 	}
-	return errors.Join(failed, removeEach(owners(links, dead), n.evict), removeHalves(links, n.takeDown),
+	gone, err := removeEach(owners(links, dead), n.evict)
+	removed = append(removed, gone...)
+	return removed, errors.Join(failed, err, removeHalves(links, n.takeDown),
 		n.takeDown(func(*link) bool { return false }))
 }
 
@@ -74,28 +96,37 @@ func (n *Node) evict(o Owner) error {
 }
 
 // owners are those of the taps that some devices belong to, as far as they are dead.
-func owners(links []*link, dead func(Owner) bool) []Owner {
-	found := map[Owner]bool{}
+func owners(links []*link, dead func(Trace) bool) []Trace {
+	var found []Trace
 	for _, l := range links {
-		if m, isTap := linkMark(l); isTap && len(found) < maxStale && dead(m.Owner) {
-			found[m.Owner] = true
+		m, isTap := linkMark(l)
+		if !isTap || len(found) == maxStale || slices.ContainsFunc(found, func(t Trace) bool { return t.Owner == m.Owner }) {
+			continue
+		}
+		if t := (Trace{Owner: m.Owner, Made: m.Since, Pod: m.Pod}); dead(t) {
+			found = append(found, t)
 		}
 	}
-	return slices.Collect(maps.Keys(found))
+	return found
 }
 
-// removeEach removes owners, each under the lock of its pod.
-func removeEach(owners []Owner, remove func(Owner) error) error {
+// removeEach removes owners, each under the lock of its pod, and returns those that
+// are gone.
+func removeEach(owners []Trace, remove func(Owner) error) ([]Trace, error) {
 	var failed error
-	for _, o := range owners {
-		unlock, err := LockPod(o.ContainerID)
+	var gone []Trace
+	for _, t := range owners {
+		unlock, err := LockPod(t.Owner.ContainerID)
 		if err == nil {
-			err = remove(o)
+			err = remove(t.Owner)
 			unlock()
+		}
+		if err == nil {
+			gone = append(gone, t)
 		}
 		failed = errors.Join(failed, err)
 	}
-	return failed
+	return gone, failed
 }
 
 // removeHalves deletes devices that a process which was killed has left without

@@ -1,6 +1,8 @@
 package mirror
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,12 +30,18 @@ func TestSweepTakesTheDeadOfAllNetworksAndNobodyElse(t *testing.T) {
 	}
 	add(t, q, Owner{SourceCNI, "net2", "c2", "net1"}, s.want(t, "vxlan: {vni: 9, remote: COLLECTOR4}", "device: dead"))
 	asked := map[Owner]bool{}
-	err := node.Sweep(func(o Owner) bool {
-		asked[o] = true
-		return o.ContainerID == "c1" || o.Network == "net2"
+	removed, err := node.Sweep(func(at Trace) bool {
+		asked[at.Owner] = true
+		if age := time.Since(at.Made); age < 0 || age > time.Minute || at.Pod != "default/"+at.Owner.ContainerID {
+			t.Errorf("asked of %+v, which was made just now", at)
+		}
+		return at.Owner.ContainerID == "c1" || at.Owner.Network == "net2"
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(removed) != 3 || slices.ContainsFunc(removed, func(at Trace) bool { return at.Owner == alive }) {
+		t.Errorf("removed are %+v, want the three dead owners", removed)
 	}
 	before.unchanged("after the sweep")
 	living.unchanged("after the sweep")
@@ -41,8 +49,8 @@ func TestSweepTakesTheDeadOfAllNetworksAndNobodyElse(t *testing.T) {
 		t.Errorf("asked of %v", asked)
 	}
 	healthy(t, q, alive, relayed)
-	if err := node.Sweep(func(Owner) bool { return false }); err != nil {
-		t.Fatal(err)
+	if removed, err := node.Sweep(func(Trace) bool { return false }); err != nil || len(removed) > 0 {
+		t.Fatal(removed, err)
 	}
 	living.unchanged("after a sweep where all live")
 }
@@ -65,7 +73,7 @@ func TestSomebodyElsesDeviceAmongTheDoomedStays(t *testing.T) {
 	}
 	remove(t, p, ownerOf("c1"))
 	before.unchanged("after Remove")
-	if err := node.Sweep(func(Owner) bool { return true }); err != nil {
+	if _, err := node.Sweep(func(Trace) bool { return true }); err != nil {
 		t.Fatal(err)
 	}
 	before.unchanged("after a sweep")
@@ -101,7 +109,10 @@ func TestADeviceThatIsBeingMadeIsItsPodsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- node.Sweep(func(Owner) bool { return false }) }()
+	go func() {
+		_, err := node.Sweep(func(Trace) bool { return false })
+		done <- err
+	}()
 	time.Sleep(200 * time.Millisecond)
 	there(true, "while its pod's lock is held")
 	unlock()
@@ -110,4 +121,18 @@ func TestADeviceThatIsBeingMadeIsItsPodsOwn(t *testing.T) {
 	}
 	there(false, "after the sweep")
 	before.unchanged("after the sweep")
+}
+
+// The kernel's aliases have no room for a long container ID: who compares one with
+// them has to shorten it likewise.
+func TestAShortIDIsTheOneThatASweepIsAskedOf(t *testing.T) {
+	s := newScene(t, 1430, 1500)
+	node, p := open(t, s.node, s.pod)
+	for _, id := range []string{strings.Repeat("a", 64), strings.Repeat("a", 65)} {
+		add(t, p, ownerOf(id), parse(t, "{device: d%d, veth: {}}", len(id)))
+		removed, err := node.Sweep(func(at Trace) bool { return at.Owner.ContainerID == ShortID(id) })
+		if err != nil || len(removed) != 1 {
+			t.Errorf("an ID of %d bytes: removed are %v, error %v", len(id), removed, err)
+		}
+	}
 }

@@ -19,6 +19,17 @@ import (
 // cmdAdd makes the pod's taps and hands the chain's result on. If it fails,
 // nothing of what it made is left.
 func cmdAdd(args *skel.CmdArgs) error {
+	// What fails before the configuration is read goes where the agent is by default.
+	r := reporter{socket: cniconf.DefaultAgentSocket}
+	err := add(args, &r)
+	if err != nil || len(r.leftOut) > 0 {
+		r.tell(args, err)
+	}
+	return err
+}
+
+// add is ADD, but for telling the node agent.
+func add(args *skel.CmdArgs, r *reporter) error {
 	conf, err := cniconf.Parse(args.StdinData)
 	if err != nil {
 		return err
@@ -26,8 +37,9 @@ func cmdAdd(args *skel.CmdArgs) error {
 	if conf.Untapped {
 		return conf.WriteResult(os.Stdout, nil)
 	}
+	r.socket = conf.AgentSocket
 	log := newLogger(conf.Log, conf.Name, args)
-	w, err := wantedTaps(conf, args, log)
+	w, err := wantedTaps(conf, args, log, r)
 	if err != nil {
 		return err
 	}
@@ -46,7 +58,7 @@ func cmdAdd(args *skel.CmdArgs) error {
 			return cniconf.Error(codeOf(err, false), fmt.Errorf("remove what an earlier ADD has left: %w", err))
 		}
 	}
-	made, err := s.add(w, log)
+	made, err := s.add(w, log, r)
 	if err == nil {
 		err = s.answer(w, made)
 	}
@@ -84,7 +96,7 @@ func (w wanted) origin(i int) string {
 
 // wantedTaps gathers the taps of the network configuration and of the pod's
 // annotations.
-func wantedTaps(conf *cniconf.Config, args *skel.CmdArgs, log *slog.Logger) (wanted, error) {
+func wantedTaps(conf *cniconf.Config, args *skel.CmdArgs, log *slog.Logger, r *reporter) (wanted, error) {
 	if conf.PrevResult == nil {
 		t, changed, err := conf.AttachmentTap(args.IfName)
 		w := wanted{taps: []tap.Tap{t}, own: 1, alone: true}
@@ -104,6 +116,7 @@ func wantedTaps(conf *cniconf.Config, args *skel.CmdArgs, log *slog.Logger) (wan
 	authors, err := cniconf.AnnotationTaps(values)
 	if err != nil && conf.FailurePolicy == cniconf.Ignore {
 		log.Error("the pod starts without the taps of its annotation", "error", err)
+		r.leftOut = append(r.leftOut, err)
 		authors, err = nil, nil
 	}
 	return wanted{taps: append(own, authors...), own: len(own)}, err
@@ -128,15 +141,15 @@ func askAgent(socket string, args *skel.CmdArgs, log *slog.Logger) map[string]st
 
 // add makes the taps that are allowed. Under failurePolicy Ignore it goes on
 // without those that cannot be; it returns one Made for each tap that is there.
-func (s *session) add(w wanted, log *slog.Logger) ([]mirror.Made, error) {
+func (s *session) add(w wanted, log *slog.Logger, r *reporter) ([]mirror.Made, error) {
 	if err := s.complete(w.taps[:w.own], types.ErrInvalidNetworkConfig, w); err != nil {
-		if err := s.lenient(w, err, log); err != nil {
+		if err := s.lenient(w, err, log, r); err != nil {
 			return nil, err
 		}
 		w.taps, w.own = w.taps[w.own:], 0
 	}
 	if err := s.complete(w.taps[w.own:], cniconf.CodeAnnotation, w); err != nil {
-		if err := s.lenient(w, err, log); err != nil {
+		if err := s.lenient(w, err, log, r); err != nil {
 			return nil, err
 		}
 		w.taps = w.taps[:w.own]
@@ -169,7 +182,7 @@ func (s *session) add(w wanted, log *slog.Logger) ([]mirror.Made, error) {
 			}
 			err = cniconf.Error(codeOf(err, w.isAuthors(i)), fmt.Errorf("tap %d (%q) of the %s: %w", i+1, t.Device, w.origin(i), err))
 		}
-		if err := s.lenient(w, err, log); err != nil {
+		if err := s.lenient(w, err, log, r); err != nil {
 			return nil, err
 		}
 	}
@@ -178,11 +191,12 @@ func (s *session) add(w wanted, log *slog.Logger) ([]mirror.Made, error) {
 
 // lenient swallows a tap's failure under failurePolicy Ignore. An attachment's
 // only tap is the attachment itself and has to be.
-func (s *session) lenient(w wanted, err error, log *slog.Logger) error {
+func (s *session) lenient(w wanted, err error, log *slog.Logger, r *reporter) error {
 	if s.conf.FailurePolicy != cniconf.Ignore || w.alone {
 		return err
 	}
 	log.Error("the pod starts without a tap", "error", err)
+	r.leftOut = append(r.leftOut, err)
 	return nil
 }
 

@@ -35,7 +35,7 @@ func newAgent(t *testing.T, annotations map[string]string, err error) *nodeAgent
 			defer a.mu.Unlock()
 			a.asked = append(a.asked, q)
 			return annotations, err
-		})
+		}, nil)
 	}()
 	return a
 }

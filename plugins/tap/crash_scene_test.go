@@ -150,8 +150,8 @@ func (c *crashScene) sweep() (err error) {
 		}
 		defer node.Close()
 		a := c.attachment()
-		err = node.Sweep(func(o mirror.Owner) bool {
-			return o == mirror.Owner{Source: mirror.SourceCNI, Network: "net", ContainerID: a.ID, IfName: a.IfName}
+		_, err = node.Sweep(func(t mirror.Trace) bool {
+			return t.Owner == mirror.Owner{Source: mirror.SourceCNI, Network: "net", ContainerID: a.ID, IfName: a.IfName}
 		})
 		return nil
 	})

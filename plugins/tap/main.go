@@ -15,11 +15,15 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/version"
 
+	release "github.com/podtap/podtap/internal/version"
 	"github.com/podtap/podtap/pkg/cniconf"
 	"github.com/podtap/podtap/pkg/mirror"
 )
 
-const about = "CNI plugin podtap: copies a pod's packets to a device of the node or to a collector; see https://github.com/podtap/podtap"
+// about is what the plugin says of itself where nobody calls it as one.
+func about() string {
+	return "CNI plugin podtap " + release.String() + ": copies a pod's packets to a device of the node or to a collector; see https://github.com/podtap/podtap"
+}
 
 func main() {
 	// A runtime that ended meanwhile reads neither result nor log. Writing to it
@@ -27,7 +31,7 @@ func main() {
 	signal.Ignore(syscall.SIGPIPE)
 	skel.PluginMainFuncs(skel.CNIFuncs{
 		Add: anyNamespace(cmdAdd), Del: anyNamespace(cmdDel), Check: cmdCheck, GC: cmdGC, Status: cmdStatus,
-	}, version.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"), about)
+	}, version.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"), about())
 }
 
 // anyNamespace keeps skel from looking whether CNI_NETNS is the node's own network

@@ -1,0 +1,158 @@
+package agent
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/podtap/podtap/api/node"
+	"github.com/podtap/podtap/pkg/tap"
+)
+
+const (
+	// scrapeAge is how old the counts of a scrape may be, so that several scrapers
+	// cost no more than one.
+	scrapeAge = 5 * time.Second
+	// scrapeTimeout bounds the reading of the kernel for a scrape; Prometheus waits
+	// for 10 s by default.
+	scrapeTimeout = 8 * time.Second
+	// maxSeries bounds the series of each kind; what is beyond is summed up.
+	maxSeries = 1000
+	// otherPod is the pod of the sum of what has no series of its own.
+	otherPod = "_other"
+	// maxLabel is the longest label in bytes: Kubernetes' longest name.
+	maxLabel = 253
+)
+
+const unit = " As the tapped interface counts them: what TCP's offload has left whole is one packet, on kernels before 6.8 as many as it has segments."
+
+var (
+	tapLabels = []string{"namespace", "pod", "device", "direction"}
+	descTaps  = prometheus.NewDesc("podtap_taps", "Taps on the node, by sink.", []string{"sink"}, nil)
+	descWhole = prometheus.NewDesc("podtap_inventory_complete",
+		"1 where all taps of the node could be read for this scrape, 0 where something is left out.", nil, nil)
+	descMatched    = prometheus.NewDesc("podtap_tap_matched_packets_total", "Packets that a tap was to copy."+unit, tapLabels, nil)
+	descCopied     = prometheus.NewDesc("podtap_tap_copied_packets_total", "Packets that a tap's device took copies of."+unit, tapLabels, nil)
+	descDropped    = prometheus.NewDesc("podtap_tap_dropped_packets_total", "Packets whose copies a tap lost, by reason."+unit, append(slices.Clone(tapLabels), "reason"), nil)
+	descSent       = prometheus.NewDesc("podtap_sender_sent_packets_total", "Copies that a VXLAN device has sent.", []string{"device", "destination"}, nil)
+	descSenderLost = prometheus.NewDesc("podtap_sender_dropped_packets_total", "Copies that were lost in or before a VXLAN device, by reason.",
+		[]string{"device", "destination", "reason"}, nil)
+)
+
+// tapCollector reads the node's taps at each scrape.
+type tapCollector struct{ agent *Agent }
+
+// Describe implements prometheus.Collector.
+func (c *tapCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descTaps, descWhole, descMatched, descCopied, descDropped, descSent, descSenderLost} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *tapCollector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	taps, err := c.agent.taps.get(ctx, scrapeAge)
+	whole := 1.0
+	if err != nil || len(taps.Errors) > 0 {
+		whole = 0
+	}
+	ch <- prometheus.MustNewConstMetric(descWhole, prometheus.GaugeValue, whole)
+	sinks := map[tap.Sink]int{tap.SinkVeth: 0, tap.SinkVXLAN: 0, tap.SinkWire: 0}
+	matched, copied, dropped := newSums(descMatched), newSums(descCopied), newSums(descDropped)
+	for _, t := range taps.Taps {
+		if _, known := sinks[t.Sink]; known {
+			sinks[t.Sink]++
+		}
+		for _, d := range t.Directions {
+			direction := label(string(d.Direction))
+			labels := []string{label(t.Namespace), label(t.Name), label(t.Device), direction}
+			other := []string{"", otherPod, "", direction}
+			if !trusted(t) {
+				labels = other
+			}
+			matched.add(d.Matched.Packets, labels, other)
+			copied.add(d.Copied.Packets, labels, other)
+			for reason, amount := range d.Dropped {
+				dropped.add(amount.Packets, append(slices.Clone(labels), label(reason)), append(slices.Clone(other), label(reason)))
+			}
+		}
+	}
+	sent, lost := newSums(descSent), newSums(descSenderLost)
+	for _, s := range taps.Senders {
+		labels := []string{label(s.Device), label(s.Destination)}
+		other := []string{otherPod, ""}
+		if s.Pod != "" { // a pod's own device, of which the pod says what it likes
+			labels = other
+		}
+		if s.Sent != nil {
+			sent.add(s.Sent.Packets, labels, other)
+		}
+		for reason, amount := range s.Dropped {
+			lost.add(amount.Packets, append(slices.Clone(labels), label(reason)), append(slices.Clone(other), label(reason)))
+		}
+	}
+	for sink, n := range sinks {
+		ch <- prometheus.MustNewConstMetric(descTaps, prometheus.GaugeValue, float64(n), string(sink))
+	}
+	for _, s := range []*sums{matched, copied, dropped, sent, lost} {
+		s.collect(ch)
+	}
+}
+
+// trusted says whether the node itself knows whose a tap is. Of a device of placement
+// pod, and of rules whose device is gone, only the pod's own namespace tells, which the
+// pod may write.
+func trusted(t node.Tap) bool {
+	return t.Device != "" && t.Name != "" && t.Placement != tap.PlacementPod
+}
+
+// sums are the series of one metric, each once.
+type sums struct {
+	desc *prometheus.Desc
+	of   map[string]*sum
+}
+
+type sum struct {
+	labels []string
+	n      uint64
+}
+
+func newSums(d *prometheus.Desc) *sums { return &sums{d, map[string]*sum{}} }
+
+// add adds to the series with labels or, where there are too many, to the other's.
+func (s *sums) add(n uint64, labels, other []string) {
+	at := s.of[strings.Join(labels, "\x00")]
+	if at == nil {
+		if len(s.of) >= maxSeries {
+			labels = other
+		}
+		key := strings.Join(labels, "\x00")
+		if at = s.of[key]; at == nil {
+			at = &sum{labels: labels}
+			s.of[key] = at
+		}
+	}
+	at.n += n
+}
+
+func (s *sums) collect(ch chan<- prometheus.Metric) {
+	for _, at := range s.of {
+		ch <- prometheus.MustNewConstMetric(s.desc, prometheus.CounterValue, float64(at.n), at.labels...)
+	}
+}
+
+// label is a text fit for a label. What is no UTF-8 becomes U+FFFD in passing.
+func label(text string) string {
+	return cut(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '_'
+	}, text), maxLabel)
+}

@@ -1,0 +1,68 @@
+package install
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/containernetworking/cni/libcni"
+)
+
+// maxCached bounds the results that are looked at, and maxResult one of them in
+// bytes. A node has some hundred pods.
+const (
+	maxCached = 20000
+	maxResult = 4 << 20
+)
+
+// attachment is one that libcni remembers until its DEL.
+type attachment struct {
+	ContainerID string `json:"containerId"`
+	NetworkName string `json:"networkName"`
+	Config      []byte `json:"config"`
+}
+
+// StillNeeded counts the attachments of pods for whose deletion runtimes will call
+// the plugin, although no new pod does: those that libcni's cache remembers with
+// podtap in their configuration. Of the networks that are given, runtimes use the
+// configuration of the day, as containerd does of its own network.
+func StillNeeded(cache string, except ...string) (int, error) {
+	count, seen := 0, 0
+	err := filepath.WalkDir(cache, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		if seen++; seen > maxCached {
+			return fs.SkipAll
+		}
+		info, err := entry.Info()
+		if err != nil || info.Size() > maxResult {
+			return nil // gone, or none
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil
+		}
+		var a attachment
+		if json.Unmarshal(text, &a) == nil && !slices.Contains(except, a.NetworkName) && a.calls() {
+			count++
+		}
+		return nil
+	})
+	return count, err
+}
+
+// calls says whether podtap is in the attachment's configuration.
+func (a attachment) calls() bool {
+	if one, err := libcni.NetworkPluginConfFromBytes(a.Config); err == nil {
+		return one.Network.Type == pluginType
+	}
+	list, err := libcni.NetworkConfFromBytes(a.Config)
+	return err == nil && slices.ContainsFunc(list.Plugins, func(p *libcni.PluginConfig) bool { return p.Network.Type == pluginType })
+}
