@@ -10,7 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/podtap/podtap/pkg/mirror"
+	"github.com/podtap/podtap/api/node"
 	"github.com/podtap/podtap/pkg/tap"
 )
 
@@ -21,31 +21,40 @@ const (
 	shownID = 12
 )
 
+// view is how the taps are shown: on the node itself with the pods' containers, of
+// a cluster with what tells its pods apart.
+type view struct {
+	cluster       bool
+	allNamespaces bool // of a cluster: with the pods' namespaces
+	wide          bool // of a cluster: with nodes, containers, and all senders
+}
+
 // writeTable writes the taps, one line for each direction, and below them the
-// senders.
-func writeTable(w io.Writer, l mirror.List, now time.Time) error {
-	if len(l.Taps) > 0 {
-		rows := [][]string{{"POD", "CONTAINER", "DEVICE", "INTERFACE", "DIRECTION", "DESTINATION", "MATCHED", "COPIED", "DROPPED", "AGE"}}
-		for _, t := range l.Taps {
-			rows = append(rows, tapRows(t, now)...)
+// senders; in a cluster's table only those that lost copies.
+func writeTable(w io.Writer, l node.Taps, v view, now time.Time) error {
+	var taps, senders [][]string
+	for _, t := range l.Taps {
+		taps = append(taps, v.tapRows(t, now)...)
+	}
+	for _, s := range l.Senders {
+		if !v.cluster || v.wide || s.Missing || losses(s.Dropped) != "0" {
+			senders = append(senders, v.senderRow(s))
 		}
-		if err := writeRows(w, rows); err != nil {
+	}
+	if len(taps) > 0 {
+		if err := writeRows(w, append([][]string{v.tapHead()}, taps...)); err != nil {
 			return err
 		}
 	}
-	if len(l.Senders) == 0 {
+	if len(senders) == 0 {
 		return nil
 	}
-	rows := [][]string{{"SENDER", "POD", "DESTINATION", "TAPS", "SENT", "DROPPED"}}
-	for _, s := range l.Senders {
-		rows = append(rows, senderRow(s))
-	}
-	if len(l.Taps) > 0 {
+	if len(taps) > 0 {
 		if _, err := fmt.Fprintln(w); err != nil {
 			return err
 		}
 	}
-	return writeRows(w, rows)
+	return writeRows(w, append([][]string{v.senderHead()}, senders...))
 }
 
 // writeRows pads columns as kubectl does.
@@ -62,21 +71,44 @@ func writeRows(w io.Writer, rows [][]string) error {
 	return t.Flush()
 }
 
+func (v view) tapHead() []string {
+	head := []string{"DEVICE", "INTERFACE", "DIRECTION", "DESTINATION", "MATCHED", "COPIED", "DROPPED", "AGE"}
+	return v.tapRow(head, "NAMESPACE", "POD", "CONTAINER", "NODE")
+}
+
+// tapRow puts whose a tap is around the columns that each table has. Those of the
+// wide table come last, as kubectl has it.
+func (v view) tapRow(row []string, namespace, pod, container, on string) []string {
+	switch {
+	case !v.cluster:
+		return append([]string{pod, container}, row...)
+	case v.wide:
+		row = append(row, on, container)
+	}
+	if v.allNamespaces {
+		return append([]string{namespace, pod}, row...)
+	}
+	return append([]string{pod}, row...)
+}
+
 // tapRows has a row for each direction, or one where there are no counters.
-func tapRows(t mirror.ListedTap, now time.Time) [][]string {
-	device, destination := t.Device, t.Destination
+func (v view) tapRows(t node.Tap, now time.Time) [][]string {
+	device, destination, pod := t.Device, t.Destination, cmp.Or(t.Pod, t.NetNS)
+	if v.cluster && t.Name != "" {
+		pod = t.Name
+	}
 	if device == "" {
 		device = "(deleted)"
 	}
 	if t.Placement == tap.PlacementPod {
 		destination = cmp.Or(destination, unknown) + " (pod)"
 	}
-	row := func(direction tap.Direction, counts ...string) []string {
-		front := []string{cmp.Or(t.Pod, t.NetNS), fmt.Sprintf("%.*s", shownID, t.Owner.ContainerID), device, t.Interface, string(direction), destination}
-		return append(append(front, counts...), age(t.Since, now))
+	row := func(direction tap.Direction, matched, copied, dropped string) []string {
+		row := []string{device, t.Interface, string(direction), destination, matched, copied, dropped, age(t.Since, now)}
+		return v.tapRow(row, t.Namespace, pod, fmt.Sprintf("%.*s", shownID, t.ContainerID), t.Node)
 	}
 	var rows [][]string
-	for _, c := range t.Counters {
+	for _, c := range t.Directions {
 		rows = append(rows, row(c.Direction, count(c.Matched), count(c.Copied), losses(c.Dropped)))
 	}
 	if rows == nil {
@@ -85,18 +117,32 @@ func tapRows(t mirror.ListedTap, now time.Time) [][]string {
 	return rows
 }
 
-func senderRow(s mirror.Sender) []string {
-	device, sent := s.Device, count(s.Sent)
-	if s.Missing {
-		device, sent = device+" (deleted)", unknown
-	}
-	return []string{device, s.Pod, s.Destination, fmt.Sprint(s.Taps), sent, losses(s.Dropped)}
+func (v view) senderHead() []string {
+	return v.senderColumns("NODE", "SENDER", "POD", "DESTINATION", "TAPS", "SENT", "DROPPED")
 }
 
-func count(a mirror.Amount) string { return fmt.Sprint(a.Packets) }
+func (v view) senderColumns(on string, row ...string) []string {
+	if v.cluster {
+		return append(row, on)
+	}
+	return row
+}
+
+func (v view) senderRow(s node.Sender) []string {
+	device, sent := s.Device, ""
+	if s.Sent != nil {
+		sent = count(*s.Sent)
+	}
+	if s.Missing {
+		device += " (deleted)"
+	}
+	return v.senderColumns(s.Node, device, s.Pod, s.Destination, fmt.Sprint(s.Taps), sent, losses(s.Dropped))
+}
+
+func count(a node.Amount) string { return fmt.Sprint(a.Packets) }
 
 // losses is the sum of lost packets and, where there are any, why.
-func losses(dropped map[string]mirror.Amount) string {
+func losses(dropped map[string]node.Amount) string {
 	var sum uint64
 	var reasons []string
 	for _, reason := range slices.Sorted(maps.Keys(dropped)) {

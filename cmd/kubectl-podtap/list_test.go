@@ -15,6 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/podtap/podtap/api/node"
+	"github.com/podtap/podtap/pkg/inventory"
 	"github.com/podtap/podtap/pkg/mirror"
 	"github.com/podtap/podtap/pkg/tap"
 )
@@ -71,7 +73,7 @@ func sampleOwner(container, network, iface string) mirror.Owner {
 
 func TestTheTableShowsWhatIsKnown(t *testing.T) {
 	var out bytes.Buffer
-	if err := writeTable(&out, sample, someDay); err != nil {
+	if err := writeTable(&out, inventory.Of(sample), view{}, someDay); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "list.txt", out.String())
@@ -79,7 +81,7 @@ func TestTheTableShowsWhatIsKnown(t *testing.T) {
 
 func TestTheJSONHasWhatIsKnown(t *testing.T) {
 	var out bytes.Buffer
-	if err := writeJSON(&out, sample); err != nil {
+	if err := writeDocument(&out, formatJSON, inventory.Of(sample)); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "list.json", out.String())
@@ -87,7 +89,7 @@ func TestTheJSONHasWhatIsKnown(t *testing.T) {
 
 func TestSendersWithoutTapsAreShown(t *testing.T) {
 	var out, notes bytes.Buffer
-	err := show(&out, &notes, "table", mirror.List{Senders: sample.Senders[1:2]}, nil)
+	err := show(&out, &notes, formatTable, inventory.Of(mirror.List{Senders: sample.Senders[1:2]}), nil)
 	if err != nil || !strings.HasPrefix(out.String(), "SENDER ") || !strings.Contains(notes.String(), "No taps on this node.") {
 		t.Errorf("%v\n%s%s", err, &out, &notes)
 	}
@@ -113,11 +115,26 @@ func TestAnAgeIsAsKubectlShowsIt(t *testing.T) {
 	}
 }
 
-// fill sets all strings of a value to a text.
+// fill sets all strings of a value to a text, also those of lists and maps, which
+// get one element.
 func fill(v reflect.Value, text string) {
 	switch v.Kind() {
 	case reflect.String:
 		v.SetString(text)
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(v.Index(0), text)
+	case reflect.Map:
+		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		fill(key, text)
+		fill(value, text)
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(key, value)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), text)
+	case reflect.Uint64:
+		v.SetUint(7)
 	case reflect.Struct:
 		for i := range v.NumField() {
 			if v.Field(i).CanSet() {
@@ -131,11 +148,9 @@ func fill(v reflect.Value, text string) {
 // All strings of a list, also those that a later field brings, must be visible.
 func TestNothingInAListSteersATerminal(t *testing.T) {
 	for _, evil := range []string{"\x1b[2J\x1b[31m", "a\nPOD", "a\tb", "a\rb", "\x9b2J", "\u009b2J", "\u202egnp", "\x7f", "\x00", "\u2028", "\u200b"} {
-		var l mirror.List
-		l.Taps, l.Senders = make([]mirror.ListedTap, 1), make([]mirror.Sender, 1)
-		fill(reflect.ValueOf(&l.Taps[0]).Elem(), evil)
-		fill(reflect.ValueOf(&l.Senders[0]).Elem(), evil)
-		l.Taps[0].Sink, l.Taps[0].Placement, l.Taps[0].Owner.Source = tap.SinkVXLAN, tap.PlacementPod, mirror.SourceCNI // pkg/mirror's words
+		var l node.Taps
+		fill(reflect.ValueOf(&l).Elem(), evil)
+		l.Taps[0].Placement = tap.PlacementPod // adds to the destination
 		for _, format := range []string{"table", "json"} {
 			var out, notes bytes.Buffer
 			err := show(&out, &notes, format, l, fmt.Errorf("list devices of %s", evil))
@@ -172,7 +187,7 @@ func TestWhatCouldBeReadIsShownBesideTheError(t *testing.T) {
 	for format, empty := range map[string]string{"table": "", "json": "{\n  \"taps\": [],\n  \"senders\": []\n}\n"} {
 		for _, l := range []mirror.List{sample, {}} {
 			var out, notes bytes.Buffer
-			err := show(&out, &notes, format, l, errors.Join(errors.New("list devices"), unix.EPERM))
+			err := show(&out, &notes, format, inventory.Of(l), errors.Join(errors.New("list devices"), unix.EPERM))
 			if err == nil || !strings.Contains(err.Error(), "list devices") || !strings.Contains(err.Error(), "run it as root") || notes.Len() > 0 {
 				t.Errorf("%s: %v; notes %q", format, err, &notes)
 			}
@@ -185,21 +200,36 @@ func TestWhatCouldBeReadIsShownBesideTheError(t *testing.T) {
 
 func TestAWrongListIsExplained(t *testing.T) {
 	for command, says := range map[string]string{
-		"list":                  "only `list --node` exists so far",
-		"list -o json":          "kubectl debug node/NAME",
-		"list worker1":          `list takes no names, such as "worker1"`,
-		"list --node worker1":   "lists the node that it runs on",
-		"list --node -o yaml":   `--output "yaml" is unknown; known are table and json`,
-		"list --node --output=": "known are table and json",
-		"list --nodes":          "unknown flag: --nodes",
+		"list --node worker1":          "list --node takes no names, such as \"worker1\"; it lists the node that it runs on",
+		"list --node -A":               "--all-namespaces is for a cluster",
+		"list --node -n prod":          "--namespace is for a cluster; list --node lists all taps",
+		"list --node --context c":      "--context is for a cluster",
+		"list -o xml":                  `--output "xml" is unknown; known are table, wide, json and yaml`,
+		"list --node --output=":        "known are table, wide, json and yaml",
+		"list --nodes":                 "unknown flag: --nodes",
+		"list --kubeconfig /none":      "/none",
+		"doctor -o wide":               `--output "wide" is unknown; known are table, json and yaml`,
+		"doctor worker1":               `unknown command "worker1"`,
+		"doctor --kubeconfig /none -o": "flag needs an argument",
 	} {
 		if out, err := run(strings.Fields(command)...); err == nil || !strings.Contains(err.Error(), says) || out != "" {
 			t.Errorf("%s: %v; want %q; output %q", command, err, says, out)
 		}
 	}
-	for _, words := range []string{"list --node", "-o json", "as root", "exit code", "kubectl debug node/", "--profile=sysadmin"} {
+	for _, words := range []string{"list --node", "-o json", "as root", "exit code", "kubectl debug node/", "--profile=sysadmin", "pods/portforward", "list -n prod"} {
 		if out, err := run("list", "--help"); err != nil || !strings.Contains(out, words) {
 			t.Errorf("list --help does not say %q (%v):\n%s", words, err, out)
+		}
+	}
+}
+
+func TestWithoutAKubeconfigTheWayOnIsTold(t *testing.T) {
+	t.Setenv("KUBECONFIG", "/none")
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	for _, command := range []string{"list", "doctor"} {
+		if out, err := run(command); err == nil || out != "" || !strings.Contains(err.Error(), "there is no kubeconfig; name one with --kubeconfig") ||
+			!strings.Contains(err.Error(), "list --node") {
+			t.Errorf("%s: %v, %q", command, err, out)
 		}
 	}
 }

@@ -1,5 +1,5 @@
 // Kubectl-podtap is podtap's command line, a plugin of kubectl: it lists the taps of
-// a node, and shows a demo.
+// a cluster or of a node, says what is wrong with podtap, and shows a demo.
 package main
 
 import (
@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/podtap/podtap/internal/version"
 )
 
 const about = `podtap copies the packets of a Kubernetes pod to wherever somebody needs to look
-at them: an intrusion-detection sensor, a Wireshark, a probe, a file.
+at them: an intrusion-detection sensor, Wireshark, a probe, a device on the node.
 
 It is a CNI meta-plugin, chained behind the cluster's network plugin. When a pod
 starts, it reads the pod's annotation podtap.io/taps, for example
@@ -51,7 +52,7 @@ func root() *cobra.Command {
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
-	c.AddCommand(demoCommand(), listCommand(), versionCommand())
+	c.AddCommand(demoCommand(), doctorCommand(), listCommand(), versionCommand())
 	return c
 }
 
@@ -61,11 +62,7 @@ func versionCommand() *cobra.Command {
 		Short: "Print the version of this program",
 		Args:  cobra.NoArgs,
 		Run: func(c *cobra.Command, _ []string) {
-			version := "(unknown)"
-			if info, ok := debug.ReadBuildInfo(); ok {
-				version = info.Main.Version
-			}
-			fmt.Fprintf(c.OutOrStdout(), "kubectl-podtap %s, %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			fmt.Fprintf(c.OutOrStdout(), "kubectl-podtap %s, %s %s/%s\n", version.String(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		},
 	}
 }
