@@ -1,31 +1,50 @@
 # podtap. `make demo` shows it working, `make test` proves it; both need Go, git
 # and make only, and run as an ordinary user (in a user namespace) or as root. The
-# first time they fetch Go modules.
+# first time they fetch Go modules. `make e2e` proves it in a real cluster, as root.
 
 GO      ?= go
 BIN     := $(CURDIR)/bin
+# The version is the image's tag, and the chart's appVersion.
+VERSION ?= $(shell sed -n 's/^appVersion: *//p' deploy/helm/podtap/Chart.yaml)
 # The plugin runs in every pod's start: static, and without what it does not need.
-LDFLAGS := -s -w
+LDFLAGS := -s -w -X github.com/podtap/podtap/internal/version.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOTESTSUM   := gotest.tools/gotestsum@v1.13.0
+# Modules of their own, for what the programs themselves never need.
+MODULES := deploy/test scripts/image
+CLUSTER := scripts/cluster/cluster.sh
 # PACKAGE:TARGET, each for FUZZTIME.
-FUZZ := tap:FuzzParse cniconf:FuzzParse cniconf:FuzzPrevResult policy:FuzzParse policy:FuzzAllow mirror:FuzzAlias
+FUZZ := tap:FuzzParse cniconf:FuzzParse cniconf:FuzzPrevResult policy:FuzzParse policy:FuzzAllow mirror:FuzzAlias install:FuzzChain
 FUZZTIME ?= 10m
 
 export CGO_ENABLED := 0
 
-.PHONY: build demo test fuzz check bench clean
+.PHONY: build image manifests demo test e2e e2e-containerd fuzz check bench clean
 
 build: ## the programs, into bin/
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/podtap ./plugins/tap
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/podtapd ./cmd/podtapd
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/kubectl-podtap ./cmd/kubectl-podtap
 	$(GO) build -trimpath -o $(BIN)/ tool
+
+image: ## the container image, into dist/podtap-image.tar; ARCHS=arm64 for others besides
+	scripts/image/build.sh $(ARCHS)
+
+manifests: ## deploy/kustomize, rendered from the Helm chart
+	cd deploy/test && $(GO) run ./manifests ..
 
 demo: build ## a tapped pod on two nodes made of network namespaces
 	$(BIN)/kubectl-podtap demo
 
 test: ## all tests, in network namespaces of their own
+	@set -e; for m in $(MODULES); do echo "== $$m"; (cd $$m && $(GO) test ./...); done
 	$(GO) run $(GOTESTSUM) --format pkgname -- -count=1 -timeout 20m ./...
+
+e2e: build image ## podtap in a real cluster of two nodes on this machine, as root; takes about 10 minutes more the first time
+	scripts/e2e.sh
+
+e2e-containerd: build ## the quick lane: real containerd, no Kubernetes
+	scripts/e2e.sh containerd
 
 fuzz: ## each parser, for FUZZTIME (10m) each
 	@set -e; for f in $(FUZZ); do \
@@ -35,13 +54,13 @@ fuzz: ## each parser, for FUZZTIME (10m) each
 
 check: ## formatting, vet, staticcheck, module files
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
-	$(GO) vet ./...
-	$(GO) run $(STATICCHECK) ./...
-	$(GO) mod tidy -diff
+	$(GO) vet ./... && $(GO) vet -tags e2e ./internal/e2e
+	$(GO) run $(STATICCHECK) ./... && $(GO) run $(STATICCHECK) -tags e2e ./internal/e2e
+	@set -e; for d in . $(MODULES); do (cd $$d && $(GO) mod tidy -diff && $(GO) vet ./...); done
 
 bench: build ## what ADD, CHECK and DEL cost, beside containernetworking's bandwidth
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/reference ./internal/bench/reference
 	$(GO) run ./internal/bench -bin $(BIN) -o docs/benchmarks.md
 
 clean:
-	rm -rf $(BIN)
+	rm -rf $(BIN) dist
