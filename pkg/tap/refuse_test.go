@@ -60,8 +60,8 @@ func TestUnknownFieldIsNamedWithTheKnownOnes(t *testing.T) {
 	for _, c := range []struct{ text, field, known string }{
 		{"{veth: {}, sink: veth}", "sink", ofTap},
 		{"{veth: {}, Device: a}", "Device", ofTap},
-		// These are planned: until they are built, to ignore them would be to
-		// copy what the author excluded.
+		// What an author might expect: to ignore these would be to copy what he
+		// excluded.
 		{"{veth: {}, filter: tcp}", "filter", ofTap},
 		{"{veth: {}, sampleRate: 10}", "sampleRate", ofTap},
 		{"{veth: {}, snapLength: 96}", "snapLength", ofTap},
