@@ -81,9 +81,10 @@ const ethernetHeader = 14 // bytes
 // counted is what a namespace's mirrors have counted, by the cookie of the tap.
 type counted map[cookie][]Counters
 
-// countMirrors reads the statistics of all taps of the namespace, in one dump.
-func (n *namespace) countMirrors() (counted, error) {
-	actions, err := n.mirredActions()
+// countMirrors reads the statistics of all taps of the namespace, in one dump of no more
+// actions than most.
+func (n *namespace) countMirrors(most int) (counted, error) {
+	actions, err := n.mirredActions(most)
 	if err != nil {
 		return nil, err
 	}
@@ -116,12 +117,14 @@ const (
 	largeDump   = 1 // TCA_ACT_FLAG_LARGE_DUMP_ON
 )
 
-// mirredActions lists all mirred actions of the namespace, with statistics.
-func (n *namespace) mirredActions() ([]action, error) {
+// mirredActions lists all mirred actions of the namespace, with statistics. Where there
+// are more than most, it gives up with errTooMuch.
+func (n *namespace) mirredActions(most int) ([]action, error) {
 	table := nl.NewRtAttr(actionTable, nil)
 	table.AddRtAttr(1, nil).AddRtAttr(nl.TCA_ACT_KIND, nl.ZeroTerminated("mirred"))
 	flags := nl.NewRtAttr(actionFlags, append(nl.Uint32Attr(largeDump), nl.Uint32Attr(largeDump)...))
 	const sizeofTcamsg = 4
+	total := 0
 	parts, err := query(n, unix.RTM_GETACTION, unix.NLM_F_DUMP, func(m []byte) (list []action, ok bool, err error) {
 		if len(m) < sizeofTcamsg {
 			return nil, false, errors.New("short message")
@@ -133,6 +136,9 @@ func (n *namespace) mirredActions() ([]action, error) {
 			for _, value := range attributes(value) {
 				list = append(list, parseAction(value))
 			}
+		}
+		if total += len(list); total > most {
+			return nil, false, errTooMuch
 		}
 		return list, true, nil
 	}, tcamsg{}, table, flags)

@@ -3,6 +3,7 @@ package mirror
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -38,11 +39,25 @@ type ListedTap struct {
 	Counters []Counters
 }
 
+const (
+	// maxActions bounds the mirrors that are read of one pod: its taps have 4 each, and
+	// a pod that may administer its network can make any number.
+	maxActions = 4096
+	// podTime is what one such pod may take of the time for all.
+	podTime = 500 * time.Millisecond
+)
+
 // List lists all taps on the node, with their counters. Taps of pods whose
-// namespace has no name under /run/netns are known from the node's side only.
+// namespace has no name under /run/netns are known from the node's side only. Where
+// the node's own devices cannot be read nothing is listed: what pods tell would be
+// taken for all that there is.
 func (n *Node) List() (List, error) {
+	links, err := n.linksOf("", withStatistics)
+	if err != nil {
+		return List{}, err
+	}
 	l := lister{node: n, seen: map[tapKey]seen{}}
-	err := errors.Join(l.addNode(), n.eachPod(l.addPod))
+	err = errors.Join(l.addNode(links), n.eachPod(l.addPod))
 	return l.sorted(), err
 }
 
@@ -64,11 +79,7 @@ type lister struct {
 	seen map[tapKey]seen
 }
 
-func (l *lister) addNode() error {
-	links, err := l.node.linksOf("", withStatistics)
-	if err != nil {
-		return err
-	}
+func (l *lister) addNode(links []*link) error {
 	relays, err := l.node.relays(links)
 	for _, at := range links {
 		m, isTap := linkMark(at)
@@ -102,17 +113,41 @@ func listed(m mark, host string) ListedTap {
 // not see, and rules whose devices are gone. A pod may have written what it likes
 // into its own devices; no more are taken from it than it can have taps.
 func (l *lister) addPod(p *Pod) error {
+	p.socket.until = time.Now().Add(podTime)
+	err := l.readPod(p)
+	if errors.Is(err, errTooMuch) {
+		err = fmt.Errorf("the pod's network namespace %s: %w", p.path, err)
+	}
+	return err
+}
+
+func (l *lister) readPod(p *Pod) error {
 	links, err := p.linksOf("", withStatistics)
 	if err != nil {
 		return err
 	}
-	counts, err := p.countMirrors()
+	counts, uncounted := p.countMirrors(maxActions)
+	if errors.Is(uncounted, errTooMuch) {
+		err = p.reopen() // its taps are listed, without counters
+	} else {
+		err = uncounted
+	}
 	if err != nil {
 		return err
 	}
+	left, err := l.addTaps(p, links, counts)
+	if err == nil {
+		err = l.addRemains(p, links, counts, left)
+	}
+	return errors.Join(uncounted, err)
+}
+
+// addTaps adds the taps of a pod's devices, and takes what they count out of counts. It
+// returns how many taps more the pod may have.
+func (l *lister) addTaps(p *Pod, links []*link, counts counted) (int, error) {
 	space, err := l.node.numberOf(p)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	added := 0
 	for _, at := range links {
@@ -126,7 +161,7 @@ func (l *lister) addPod(p *Pod) error {
 		switch {
 		case !atNode && at.kind == "vxlan":
 			if err := l.addInPod(p, m, at, counts[of]); err != nil {
-				return err
+				return 0, err
 			}
 		case atNode && known.host.peer == at.index && known.host.peerSpace == space && at.peer == known.host.index:
 			l.list.Taps[known.at].NetNS = p.path
@@ -136,18 +171,22 @@ func (l *lister) addPod(p *Pod) error {
 		}
 		delete(counts, of)
 	}
+	return tap.MaxTaps - added, nil
+}
+
+// addRemains adds what counts have left: of devices that somebody deleted; or of rules
+// that are just gone, whose actions the kernel frees a little later.
+func (l *lister) addRemains(p *Pod, links []*link, counts counted, most int) error {
 	if len(counts) == 0 {
 		return nil
 	}
-	// What is left is of devices that somebody deleted; or of rules that are just
-	// gone, whose actions the kernel frees a little later.
 	rules, err := p.tapped(links)
 	if err != nil {
 		return err
 	}
 	for of, c := range counts {
-		if on := rules[of]; on != "" && added < tap.MaxTaps {
-			added++
+		if on := rules[of]; on != "" && most > 0 {
+			most--
 			l.list.Taps = append(l.list.Taps, ListedTap{NetNS: p.path, Interface: on, Counters: c})
 		}
 	}

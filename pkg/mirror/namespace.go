@@ -35,6 +35,19 @@ func openNamespace(space ns.NetNS) (*namespace, error) {
 	return n, nil
 }
 
+// reopen replaces the socket by one that has nothing more to read.
+func (n *namespace) reopen() error {
+	return n.enter(func() error {
+		fresh, err := openSocket()
+		if err == nil {
+			n.socket.close()
+			fresh.until, fresh.reads = n.socket.until, n.socket.reads
+			n.socket = fresh
+		}
+		return err
+	})
+}
+
 // Close closes the namespace's socket and its descriptor.
 func (n *namespace) Close() {
 	n.socket.close()

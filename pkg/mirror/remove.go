@@ -57,6 +57,17 @@ func (p *Pod) remove(r removal) error {
 		p.takeDown(r.device))
 }
 
+// removeHere takes away what an owner has in the pod, and nothing on the node. The caller
+// holds the pod's lock.
+func (p *Pod) removeHere(owner Owner) error {
+	r := ofOwner(owner)
+	links, failed := p.links()
+	return errors.Join(failed,
+		p.detach(links, r.rule),
+		p.removeEmptyClsact(links, r.device),
+		p.takeDown(r.device))
+}
+
 // removeEmptyClsact removes a clsact that a tap was about to use, and that
 // nothing uses.
 func (p *Pod) removeEmptyClsact(links []*link, wanted func(*link) bool) error {

@@ -20,10 +20,16 @@ const (
 	// dumpAttempts bounds the repetitions of a dump that changes elsewhere made
 	// inconsistent.
 	dumpAttempts = 10
+	// fewAnswers is how many datagrams are always read, however busy the machine.
+	fewAnswers = 16
 )
 
 // errDumpInterrupted says that what a dump told was changed meanwhile.
 var errDumpInterrupted = errors.New("changed while it was read, again and again")
+
+// errTooMuch says that there was more to read than anybody waits for. The rest of the
+// answer is still to come: the socket can read no other list.
+var errTooMuch = errors.New("there is too much to read of it")
 
 // socket is a netlink socket. It belongs to the namespace that it was opened in
 // for good. The library's takes fresh memory and a timer for every answer, which
@@ -32,6 +38,12 @@ type socket struct {
 	fd     int
 	seq    uint32
 	answer []byte
+	// until is when to give up what has more than a few answers; zero for never.
+	until time.Time
+	reads int // datagrams so far
+	// before is called ahead of each request; an error is the request's. Tests fail
+	// one with it.
+	before func(kind int) error
 }
 
 // openSocket opens a socket in the network namespace of the calling thread.
@@ -66,6 +78,11 @@ func (s *socket) exchange(kind, flags int, visit func(message []byte) error, dat
 	for _, d := range data {
 		request.AddData(d)
 	}
+	if s.before != nil {
+		if err := s.before(kind); err != nil {
+			return err
+		}
+	}
 	s.seq++
 	request.Seq = s.seq
 	if err := unix.Sendto(s.fd, request.Serialize(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
@@ -77,6 +94,9 @@ func (s *socket) exchange(kind, flags int, visit func(message []byte) error, dat
 		n, err := s.receive(deadline)
 		if err != nil {
 			return err
+		}
+		if s.tooMuch() {
+			return errTooMuch
 		}
 		for rest := s.answer[:n]; len(rest) >= unix.SizeofNlMsghdr; {
 			length := int(binary.NativeEndian.Uint32(rest))
@@ -103,11 +123,20 @@ func (s *socket) exchange(kind, flags int, visit func(message []byte) error, dat
 			if refused == nil {
 				refused = visit(body)
 			}
+			if errors.Is(refused, errTooMuch) {
+				return refused
+			}
 			if head.flags()&unix.NLM_F_MULTI == 0 {
 				return refused
 			}
 		}
 	}
+}
+
+// tooMuch counts a datagram, and says whether to give up.
+func (s *socket) tooMuch() bool {
+	s.reads++
+	return !s.until.IsZero() && s.reads > fewAnswers && time.Now().After(s.until)
 }
 
 // receive reads one datagram of the kernel's. In a pod's namespace others may

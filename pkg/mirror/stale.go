@@ -55,25 +55,74 @@ func (n *Node) RemoveStale(network string, valid []Owner) error {
 // returns the owners whose taps are gone. Whatever else there is stays. Sweep goes
 // on past what it cannot remove.
 func (n *Node) Sweep(dead func(Trace) bool) ([]Trace, error) {
-	var removed []Trace
-	// Pods first: where a namespace is still there, the rules in it must go too.
-	failed := n.eachPod(func(p *Pod) error {
-		links, err := p.links()
-		if err != nil {
-			return err
-		}
-		gone, err := removeEach(owners(links, dead), p.Remove)
-		removed = append(removed, gone...)
-		return errors.Join(err, removeHalves(links, p.takeDown))
-	})
 	links, err := n.links()
 	if err != nil {
-		return removed, errors.Join(failed, err)
+		return nil, err
+	}
+	s := sweeper{dead: dead, atNode: map[Owner]judged{}}
+	for _, l := range links {
+		if t, isTap := traceOf(l); isTap {
+			s.atNode[t.Owner] = judged{t, dead(t) || s.atNode[t.Owner].dead}
+		}
+	}
+	// Pods first: where a namespace is still there, the rules in it must go too.
+	failed := n.eachPod(s.sweepPod)
+	if links, err = n.links(); err != nil {
+		return s.removed, errors.Join(failed, err)
 	}
 	gone, err := removeEach(owners(links, dead), n.evict)
-	removed = append(removed, gone...)
-	return removed, errors.Join(failed, err, removeHalves(links, n.takeDown),
+	s.add(gone)
+	return s.removed, errors.Join(failed, err, removeHalves(links, n.takeDown),
 		n.takeDown(func(*link) bool { return false }))
+}
+
+// sweeper is a sweep under way.
+type sweeper struct {
+	dead func(Trace) bool
+	// atNode are the owners that the node's devices have, and whether they are dead.
+	// Of them a pod's word counts for nothing.
+	atNode  map[Owner]judged
+	removed []Trace
+}
+
+type judged struct {
+	Trace
+	dead bool
+}
+
+// sweepPod takes from a pod what dead owners have. Owners that only the pod names may
+// be its invention, and lose what they have in this pod.
+func (s *sweeper) sweepPod(p *Pod) error {
+	links, err := p.links()
+	if err != nil {
+		return err
+	}
+	known, errKnown := removeEach(owners(links, func(t Trace) bool { return s.atNode[t.Owner].dead }), p.Remove)
+	for i, t := range known {
+		known[i] = s.atNode[t.Owner].Trace
+	}
+	s.add(known)
+	claimed, errClaimed := removeEach(owners(links, func(t Trace) bool {
+		_, known := s.atNode[t.Owner]
+		return !known && s.dead(t)
+	}), p.removeHere)
+	// A veth without an end on the node was no tap.
+	s.add(slices.DeleteFunc(claimed, func(t Trace) bool {
+		return !slices.ContainsFunc(links, func(l *link) bool {
+			of, isTap := traceOf(l)
+			return isTap && of.Owner == t.Owner && l.kind == "vxlan"
+		})
+	}))
+	return errors.Join(errKnown, errClaimed, removeHalves(links, p.takeDown))
+}
+
+// add takes note of owners whose taps are gone, of each once.
+func (s *sweeper) add(gone []Trace) {
+	for _, t := range gone {
+		if !slices.ContainsFunc(s.removed, func(r Trace) bool { return r.Owner == t.Owner }) {
+			s.removed = append(s.removed, t)
+		}
+	}
 }
 
 // evict removes an owner's taps that are known from the node. Its pod had none
@@ -95,15 +144,22 @@ func (n *Node) evict(o Owner) error {
 	return errors.Join(err, n.Remove(o))
 }
 
-// owners are those of the taps that some devices belong to, as far as they are dead.
+// traceOf is what a tap's device tells; ok is false for whatever is none.
+func traceOf(l *link) (t Trace, ok bool) {
+	m, ok := linkMark(l)
+	return Trace{Owner: m.Owner, Made: m.Since, Pod: m.Pod}, ok
+}
+
+// owners are those of the taps that some devices belong to, as far as they are dead; a
+// few of them, but all are asked of.
 func owners(links []*link, dead func(Trace) bool) []Trace {
 	var found []Trace
 	for _, l := range links {
-		m, isTap := linkMark(l)
-		if !isTap || len(found) == maxStale || slices.ContainsFunc(found, func(t Trace) bool { return t.Owner == m.Owner }) {
+		t, isTap := traceOf(l)
+		if !isTap || slices.ContainsFunc(found, func(f Trace) bool { return f.Owner == t.Owner }) {
 			continue
 		}
-		if t := (Trace{Owner: m.Owner, Made: m.Since, Pod: m.Pod}); dead(t) {
+		if dead(t) && len(found) < maxStale {
 			found = append(found, t)
 		}
 	}
