@@ -5,7 +5,8 @@ import "time"
 // Report is what podtapd knows of its node, for finding faults.
 type Report struct {
 	Node    string  `json:"node"`
-	Podtapd string  `json:"podtapd"` // version
+	Podtapd string  `json:"podtapd"`        // version
+	Arch    string  `json:"arch,omitempty"` // podtapd's, as Go calls it: amd64
 	Install Install `json:"install"`
 	Plugin  Plugin  `json:"plugin"`
 	Kernel  Kernel  `json:"kernel"`

@@ -19,7 +19,7 @@ const (
 
 // DefaultAddress is where podtapd serves its API: on the node's loopback, where
 // the API server's port-forward comes out.
-const DefaultAddress = "127.0.0.1:9710"
+const DefaultAddress = "127.0.0.1:971"
 
 // Taps are the taps of a node, and the VXLAN devices that send their copies.
 type Taps struct {

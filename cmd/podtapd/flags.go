@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
@@ -62,7 +63,11 @@ func (f *nodeFlags) install(log *slog.Logger, runtime *cri.Client) install.Confi
 	if runtime != nil {
 		c.Loaded = func(ctx context.Context) (install.Loaded, error) {
 			n, known, err := runtime.Network(ctx)
-			return install.Loaded{Known: known, Network: n.Name, Chain: n.Plugins}, err
+			l := install.Loaded{Known: known, Network: n.Name, Chain: n.Plugins}
+			if at := slices.Index(n.Plugins, "podtap"); at >= 0 && n.Configs[at] != "" {
+				l.Entry = []byte(n.Configs[at])
+			}
+			return l, err
 		}
 	}
 	return c

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/podtap/podtap/api/node"
 	"github.com/podtap/podtap/internal/lab"
 )
 
@@ -49,6 +50,47 @@ func TestMistakesOnTheCommandLineAreSaid(t *testing.T) {
 	}
 }
 
+func TestAKernelThatFailsIsAskedAgain(t *testing.T) {
+	asked, problem, now := 0, "no memory", time.Now()
+	ask := remembered(func() node.Kernel {
+		asked++
+		return node.Kernel{Problem: problem}
+	}, func() time.Time { return now })
+	for i, c := range []struct {
+		after   time.Duration
+		problem string
+		asked   int
+	}{{0, "no memory", 1}, {59 * time.Second, "no memory", 1}, {time.Minute, "", 2}, {time.Hour, "", 2}} {
+		now = now.Add(c.after)
+		if k := ask(); k.Problem != c.problem || asked != c.asked {
+			t.Errorf("question %d: %+v, the kernel was asked %d times", i, k, asked)
+		}
+		problem = ""
+	}
+}
+
+// The kubelet shows what podtapd ends with, and would not what it goes on without.
+func TestPodtapdEndsWhereItsAddressIsWrong(t *testing.T) {
+	host := lab.NewNetwork(t, "", 1500).Host("node")
+	dir := t.TempDir()
+	for _, name := range []string{"bin", "net.d"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := &nodeFlags{nodeName: "n", binDir: filepath.Join(dir, "bin"), confDir: filepath.Join(dir, "net.d"), plugin: filepath.Join(dir, "podtap"),
+		settings: filepath.Join(dir, "config.yaml"), agentSocket: filepath.Join(dir, "agent.sock"), apiAddress: "nowhere", kubeconfig: filepath.Join(dir, "none")}
+	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	defer cancel()
+	host.Do(func() error {
+		err := run(ctx, f, slog.New(slog.DiscardHandler))
+		if err == nil || !strings.Contains(err.Error(), "podtapd cannot have its API's address") {
+			t.Errorf("it ends with %v", err)
+		}
+		return nil
+	})
+}
+
 // The DaemonSet's arguments are those of run; uninstalling it puts another word first.
 func TestUninstallTakesTheFlagsOfRun(t *testing.T) {
 	uninstall := uninstallCommand().Flags()
@@ -60,7 +102,7 @@ func TestUninstallTakesTheFlagsOfRun(t *testing.T) {
 }
 
 func TestUninstallAndStaySaysWhenItIsDone(t *testing.T) {
-	node := lab.NewNetwork(t, "", 1500).Host("node")
+	host := lab.NewNetwork(t, "", 1500).Host("node")
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "net.d", "10-pods.conflist")
 	for path, text := range map[string]string{
@@ -84,7 +126,7 @@ func TestUninstallAndStaySaysWhenItIsDone(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		node.Do(func() error {
+		host.Do(func() error {
 			done <- uninstallAndStay(ctx, f, filepath.Join(dir, "cache"), slog.New(slog.DiscardHandler))
 			return nil
 		})

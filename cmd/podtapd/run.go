@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -55,8 +57,9 @@ func run(ctx context.Context, f *nodeFlags, log *slog.Logger) error {
 	conf := f.install(log, runtime)
 	var installer *install.Installer
 	agentConfig := agent.Config{
-		Node: f.nodeName, Version: version.String(), AgentSocket: f.agentSocket, APIAddress: f.apiAddress, MetricsAddress: f.metricsAddress,
-		Inventory: inventory.Read, Kernel: sync.OnceValue(kernel), Log: log,
+		Node: f.nodeName, Version: version.String(), PodUID: os.Getenv("POD_UID"),
+		AgentSocket: f.agentSocket, APIAddress: f.apiAddress, MetricsAddress: f.metricsAddress,
+		Inventory: inventory.Read, Kernel: remembered(kernel, time.Now), Log: log,
 		Install:      func() node.Install { return installer.Status() },
 		ChainedSince: func() time.Time { return installer.ChainedSince() },
 		Plugin: func() node.Plugin {
@@ -66,18 +69,9 @@ func run(ctx context.Context, f *nodeFlags, log *slog.Logger) error {
 	if runtime != nil {
 		agentConfig.Runtime = runtime
 	}
-	var taint *agent.Taint
-	if rest, err := restConfig(f.kubeconfig); err != nil {
-		log.Warn("there is no API server to talk to: the plugin's questions have no answer, and there are no events", "error", err)
-	} else {
-		if agentConfig.Kube, err = agent.NewKube(rest); err != nil {
-			return err
-		}
-		nodes, err := v1.NewForConfig(rest)
-		if err != nil {
-			return err
-		}
-		taint = agent.NewTaint(nodes, f.nodeName, f.startupTaint, log)
+	taint, err := f.reachAPIServer(&agentConfig, log)
+	if err != nil {
+		return err
 	}
 	a, err := agent.New(agentConfig)
 	if err != nil {
@@ -90,19 +84,63 @@ func run(ctx context.Context, f *nodeFlags, log *slog.Logger) error {
 		}
 	}
 	var working sync.WaitGroup
-	defer working.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var failed error // the agent's; the kubelet shows what podtapd ends with
 	// Another podtapd that is still at work has the sockets.
 	conf.AtWork = func() {
-		working.Go(func() { _ = a.Run(ctx) })
+		working.Go(func() {
+			if failed = a.Run(ctx); failed != nil {
+				cancel()
+			}
+		})
 	}
 	installer = install.New(conf)
-	return installer.Run(ctx)
+	err = installer.Run(ctx)
+	cancel()
+	working.Wait()
+	return errors.Join(failed, err)
 }
 
-// kernel is what there is to say of the node's. It is asked once: a probe makes a
-// network namespace.
+// reachAPIServer gives the agent what it needs of the API server, where there is one, and
+// makes the taint that is to be removed.
+func (f *nodeFlags) reachAPIServer(c *agent.Config, log *slog.Logger) (*agent.Taint, error) {
+	rest, err := restConfig(f.kubeconfig)
+	if err != nil {
+		log.Warn("there is no API server to talk to: the plugin's questions have no answer, and there are no events", "error", err)
+		return nil, nil
+	}
+	if c.Kube, err = agent.NewKube(rest); err != nil {
+		return nil, err
+	}
+	nodes, err := v1.NewForConfig(rest)
+	if err != nil {
+		return nil, err
+	}
+	return agent.NewTaint(nodes, f.nodeName, f.startupTaint, log), nil
+}
+
+// probeAgain is after how long a kernel is asked again that could not do it: it may
+// have been for want of memory.
+const probeAgain = time.Minute
+
+// remembered asks for the kernel once, because a probe makes a network namespace; and
+// again after a while where there was a problem.
+func remembered(probe func() node.Kernel, now func() time.Time) func() node.Kernel {
+	var mu sync.Mutex
+	var known node.Kernel
+	var at time.Time
+	return func() node.Kernel {
+		mu.Lock()
+		defer mu.Unlock()
+		if at.IsZero() || known.Problem != "" && now().Sub(at) >= probeAgain {
+			known, at = probe(), now()
+		}
+		return known
+	}
+}
+
+// kernel is what there is to say of the node's.
 func kernel() node.Kernel {
 	var k node.Kernel
 	var name unix.Utsname

@@ -28,6 +28,9 @@ const (
 	// leave is how long Run waits for its loops to end. What they do may be cut short
 	// at any step.
 	leave = 5 * time.Second
+	// bindWithin is how long another process may have the API's address: an earlier
+	// podtapd that is about to end, say.
+	bindWithin = time.Minute
 )
 
 // Runtime is the node's container runtime; cri.Client is one.
@@ -42,6 +45,7 @@ type Runtime interface {
 type Config struct {
 	Node    string // its name
 	Version string // podtapd's
+	PodUID  string // of podtapd's own pod, to know its runtime by; "" where it is unknown
 
 	AgentSocket    string // where the plugin asks; default cniconf.DefaultAgentSocket
 	APIAddress     string // of the HTTP API; default node.DefaultAddress
@@ -74,6 +78,9 @@ type Agent struct {
 	compared comparison
 
 	installation installation
+	others       others
+
+	bindWithin time.Duration
 }
 
 // New makes an agent. It does nothing yet but to take up events; Run has to follow.
@@ -90,7 +97,7 @@ func New(c Config) (*Agent, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	a := &Agent{Config: c, events: newEvents(c.Node, c.Kube)}
+	a := &Agent{Config: c, events: newEvents(c.Node, c.Kube), bindWithin: bindWithin}
 	a.taps = &cached[node.Taps]{read: c.Inventory}
 	a.runtime = &cached[node.Runtime]{read: a.askRuntime}
 	a.metrics = newMetrics(a)
@@ -98,12 +105,15 @@ func New(c Config) (*Agent, error) {
 }
 
 // Run does the agent's work until ctx ends. A part of it that fails is logged and
-// begun anew.
+// begun anew. There is an error only where the API's address is another's: the kubelet
+// would ask that one for podtapd's health.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.events.stop()
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
 	var parts sync.WaitGroup
 	parts.Go(func() { a.keep(ctx, "the plugin's socket", a.servePlugin) })
-	parts.Go(func() { a.keep(ctx, "the API", a.serveAPI) })
+	parts.Go(func() { a.keep(ctx, "the API", func(ctx context.Context) error { return a.serveAPI(ctx, fail) }) })
 	if a.MetricsAddress != "" {
 		parts.Go(func() { a.keep(ctx, "the metrics' address", a.serveMetrics) })
 	}
@@ -120,6 +130,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	select {
 	case <-ended:
 	case <-time.After(leave):
+	}
+	if cause := context.Cause(ctx); errors.Is(cause, errBind) {
+		return cause
 	}
 	return nil
 }

@@ -154,13 +154,13 @@ func TestAnAgentThatRunsServesAndSweepsUntilItsContextEnds(t *testing.T) {
 	dir := sockets(t)
 	r := &runtimeStandIn{sandboxes: []cri.Sandbox{sandbox("other", "")}}
 	a := newAgent(t, func(c *Config) {
-		c.AgentSocket, c.APIAddress, c.MetricsAddress, c.Runtime = filepath.Join(dir, "agent.sock"), "127.0.0.1:9710", "127.0.0.1:9711", r
+		c.AgentSocket, c.APIAddress, c.MetricsAddress, c.Runtime = filepath.Join(dir, "agent.sock"), "127.0.0.1:971", "127.0.0.1:9711", r
 		c.Kube = kubeWith(pod("web", "web-0", "1-2", map[string]string{"podtap.io/taps": "veth: {}"}))
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
-	eventually(t, "the API answers", func() bool { return get(t, "http://127.0.0.1:9710/healthz").code == 200 })
+	eventually(t, "the API answers", func() bool { return get(t, "http://127.0.0.1:971/healthz").code == 200 })
 	eventually(t, "the metrics answer", func() bool { return get(t, "http://127.0.0.1:9711/metrics").code == 200 })
 	if got := get(t, "http://127.0.0.1:9711/v1/taps"); got.code != 404 {
 		t.Errorf("the metrics' address tells of taps: %d %s", got.code, got.body)
@@ -183,7 +183,7 @@ func TestAnAgentThatRunsServesAndSweepsUntilItsContextEnds(t *testing.T) {
 	case <-time.After(leave + patience):
 		t.Fatal("Run goes on")
 	}
-	if got := get(t, "http://127.0.0.1:9710/healthz"); got.err == nil {
+	if got := get(t, "http://127.0.0.1:971/healthz"); got.err == nil {
 		t.Error("the API answers after Run has ended")
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	metadatafake "k8s.io/client-go/metadata/fake"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/flowcontrol"
 
 	api "github.com/podtap/podtap/api/agent"
 )
@@ -145,6 +146,30 @@ func TestAQuestionCostsOneRequestForThePodsMetadata(t *testing.T) {
 	}
 	if q := <-asked; len(asked) != 0 || !strings.HasPrefix(q, "GET /api/v1/namespaces/web/pods/web-0?") || !strings.Contains(q, "PartialObjectMetadata") {
 		t.Errorf("the API server was asked %q, and %d times more", q, len(asked))
+	}
+}
+
+// A limit of the client's own would fail some of the pods that a node starts at once.
+func TestManyQuestionsAtOnceAllHaveAnswers(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprint(w, `{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"web-0","namespace":"web","uid":"1-2"}}`)
+	}))
+	defer server.Close()
+	// A limit that somebody else's configuration has is not the questions' either.
+	kube, err := NewKube(&rest.Config{Host: server.URL, QPS: 1, Burst: 1, RateLimiter: flowcontrol.NewFakeNeverRateLimiter()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAgent(t, func(c *Config) { c.Kube = kube })
+	// At 50 in a second, 100 at first, these would take 38 s.
+	const many = 2000
+	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
+	defer cancel()
+	for range many {
+		if _, _, err := a.lookUp(ctx, question("web", "web-0", "1-2")); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -57,14 +57,20 @@ func (c *tapCollector) Describe(ch chan<- *prometheus.Desc) {
 func (c *tapCollector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
+	// One scrape after the other: what a later one has read is newer.
+	rest := &c.agent.others
+	rest.mu.Lock()
+	defer rest.mu.Unlock()
 	taps, err := c.agent.taps.get(ctx, scrapeAge)
+	now := time.Now()
 	whole := 1.0
 	if err != nil || len(taps.Errors) > 0 {
 		whole = 0
 	}
 	ch <- prometheus.MustNewConstMetric(descWhole, prometheus.GaugeValue, whole)
 	sinks := map[tap.Sink]int{tap.SinkVeth: 0, tap.SinkVXLAN: 0, tap.SinkWire: 0}
-	matched, copied, dropped := newSums(descMatched), newSums(descCopied), newSums(descDropped)
+	of := func(d *prometheus.Desc) *sums { return &sums{d, map[string]*sum{}, rest, now} }
+	matched, copied, dropped := of(descMatched), of(descCopied), of(descDropped)
 	for _, t := range taps.Taps {
 		if _, known := sinks[t.Sink]; known {
 			sinks[t.Sink]++
@@ -76,30 +82,33 @@ func (c *tapCollector) Collect(ch chan<- prometheus.Metric) {
 			if !trusted(t) {
 				labels = other
 			}
-			matched.add(d.Matched.Packets, labels, other)
-			copied.add(d.Copied.Packets, labels, other)
+			whose := strings.Join([]string{t.Pod, t.ContainerID, t.Network, t.IfName, t.NetNS, t.Device, t.Interface}, "\x00")
+			matched.add(d.Matched.Packets, whose, labels, other)
+			copied.add(d.Copied.Packets, whose, labels, other)
 			for reason, amount := range d.Dropped {
-				dropped.add(amount.Packets, append(slices.Clone(labels), label(reason)), append(slices.Clone(other), label(reason)))
+				dropped.add(amount.Packets, whose, append(slices.Clone(labels), label(reason)), append(slices.Clone(other), label(reason)))
 			}
 		}
 	}
-	sent, lost := newSums(descSent), newSums(descSenderLost)
+	sent, lost := of(descSent), of(descSenderLost)
 	for _, s := range taps.Senders {
 		labels := []string{label(s.Device), label(s.Destination)}
 		other := []string{otherPod, ""}
 		if s.Pod != "" { // a pod's own device, of which the pod says what it likes
 			labels = other
 		}
+		whose := s.Pod + "\x00" + s.Device + "\x00" + s.Destination
 		if s.Sent != nil {
-			sent.add(s.Sent.Packets, labels, other)
+			sent.add(s.Sent.Packets, whose, labels, other)
 		}
 		for reason, amount := range s.Dropped {
-			lost.add(amount.Packets, append(slices.Clone(labels), label(reason)), append(slices.Clone(other), label(reason)))
+			lost.add(amount.Packets, whose, append(slices.Clone(labels), label(reason)), append(slices.Clone(other), label(reason)))
 		}
 	}
 	for sink, n := range sinks {
 		ch <- prometheus.MustNewConstMetric(descTaps, prometheus.GaugeValue, float64(n), string(sink))
 	}
+	rest.settle(whole == 1, now)
 	for _, s := range []*sums{matched, copied, dropped, sent, lost} {
 		s.collect(ch)
 	}
@@ -116,6 +125,8 @@ func trusted(t node.Tap) bool {
 type sums struct {
 	desc *prometheus.Desc
 	of   map[string]*sum
+	rest *others
+	now  time.Time
 }
 
 type sum struct {
@@ -123,27 +134,25 @@ type sum struct {
 	n      uint64
 }
 
-func newSums(d *prometheus.Desc) *sums { return &sums{d, map[string]*sum{}} }
-
-// add adds to the series with labels or, where there are too many, to the other's.
-func (s *sums) add(n uint64, labels, other []string) {
-	at := s.of[strings.Join(labels, "\x00")]
-	if at == nil {
-		if len(s.of) >= maxSeries {
-			labels = other
-		}
-		key := strings.Join(labels, "\x00")
-		if at = s.of[key]; at == nil {
-			at = &sum{labels: labels}
-			s.of[key] = at
-		}
+// add adds to the series with labels or, where that is the other's, or where there are
+// too many, to the rest.
+func (s *sums) add(n uint64, whose string, labels, other []string) {
+	key := strings.Join(labels, "\x00")
+	if s.of[key] == nil && (len(s.of) >= maxSeries || slices.Equal(labels, other)) {
+		s.rest.add(s.desc, whose, n, other, s.now)
+		return
 	}
-	at.n += n
+	if s.of[key] == nil {
+		s.of[key] = &sum{labels: labels}
+	}
+	s.of[key].n += n
 }
 
 func (s *sums) collect(ch chan<- prometheus.Metric) {
-	for _, at := range s.of {
-		ch <- prometheus.MustNewConstMetric(s.desc, prometheus.CounterValue, float64(at.n), at.labels...)
+	for _, all := range []map[string]*sum{s.of, s.rest.sums[s.desc]} {
+		for _, at := range all {
+			ch <- prometheus.MustNewConstMetric(s.desc, prometheus.CounterValue, float64(at.n), at.labels...)
+		}
 	}
 }
 

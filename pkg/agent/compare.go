@@ -30,6 +30,7 @@ type comparison struct {
 	seen  map[string]map[string]bool // taps that were there, by the sandbox's ID and the tap's name
 	host  map[string]bool            // is a sandbox on the node's network? By its ID
 	told  map[string]map[string]bool // events that were written, by the pod
+	lacks map[string][]string        // what was missing at the last comparison, by the sandbox's ID
 
 	mu   sync.Mutex
 	pods []node.Pod // what the last one found
@@ -110,16 +111,29 @@ func (a *Agent) lacks(ctx context.Context, s cri.Sandbox, there inventory) (pod 
 		pod.Message = "the pod is on the node's own network, which podtap does not tap; take its annotation podtap.io/taps away, or hostNetwork"
 		return pod, all, nil
 	}
-	var missing []string
-	lacks = all
+	missing := []string{all}
 	if mistake == nil {
-		if missing = a.compared.missing(s.ID, want, there); len(missing) == 0 {
-			return pod, "", nil
-		}
-		lacks = strings.Join(missing, " ")
+		missing = a.compared.missing(s.ID, want, there)
+	}
+	if missing = a.compared.still(s.ID, missing); len(missing) == 0 {
+		return pod, "", nil
 	}
 	pod.Reason, pod.Message = a.why(s, missing, mistake, there)
-	return pod, lacks, nil
+	return pod, strings.Join(missing, " "), nil
+}
+
+// still are those of the missing taps that were missing at the last comparison, too. A
+// pod that ends loses its taps a moment before the runtime calls it stopped.
+func (c *comparison) still(id string, missing []string) []string {
+	before := c.lacks[id]
+	c.lacks[id] = missing
+	var both []string
+	for _, name := range missing {
+		if slices.Contains(before, name) {
+			both = append(both, name)
+		}
+	}
+	return both
 }
 
 // missing are the names of the taps that are not there. Those that are are remembered.
@@ -195,6 +209,7 @@ func ids(sandboxes []cri.Sandbox) map[string]bool {
 func (c *comparison) forget(sandboxes []cri.Sandbox) {
 	if c.seen == nil {
 		c.seen, c.host, c.told = map[string]map[string]bool{}, map[string]bool{}, map[string]map[string]bool{}
+		c.lacks = map[string][]string{}
 	}
 	there, alive := ids(sandboxes), map[string]bool{}
 	for _, s := range sandboxes {
@@ -202,6 +217,7 @@ func (c *comparison) forget(sandboxes []cri.Sandbox) {
 	}
 	forgetBut(c.seen, there)
 	forgetBut(c.host, there)
+	forgetBut(c.lacks, there)
 	forgetBut(c.told, alive)
 }
 

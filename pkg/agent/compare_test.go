@@ -24,8 +24,14 @@ func (s *scene) comparing(r *runtimeStandIn, change func(*Config)) *Agent {
 	})
 }
 
-// compared is what a comparison finds, a line each.
+// compared is what two comparisons find, a line each.
 func compared(t *testing.T, a *Agent) string {
+	t.Helper()
+	_ = a.compare(t.Context())
+	return comparedOnce(t, a)
+}
+
+func comparedOnce(t *testing.T, a *Agent) string {
 	t.Helper()
 	if err := a.compare(t.Context()); err != nil {
 		t.Errorf("comparison: %v", err)
@@ -79,6 +85,26 @@ func TestATapThatThePodDeletesIsRemoved(t *testing.T) {
 	list := settled(t, a, "done")
 	if len(list) != 2 || list[0].Reason != "TapRemoved" || list[0].InvolvedObject.Name != "pod-c1" || list[0].Count+list[1].Count != 2 {
 		t.Errorf("events are %+v, want one for each of what was missing", list)
+	}
+}
+
+// A pod that ends has no taps for a moment, and is still listed.
+func TestAPodIsToldOfOnlyIfItLacksTheSameTapsAgain(t *testing.T) {
+	s := newScene(t)
+	s.tap(s.pod, "c1", "default/pod-c1", twoTaps)
+	r := &runtimeStandIn{sandboxes: []cri.Sandbox{sandbox("c1", twoTaps), sandbox("wrong", "veth: {")}, host: map[string]bool{"c1": false, "wrong": false, "host": true}}
+	a := s.comparing(r, nil)
+	want(t, comparedOnce(t, a), "")
+	r.set(sandbox("c1", twoTaps), sandbox("host", "veth: {}"))
+	s.pod.Delete("far")
+	want(t, comparedOnce(t, a), "default/pod-host uid-host HostNetwork: ")
+	r.set(sandbox("c1", twoTaps))
+	want(t, comparedOnce(t, a), "default/pod-c1 uid-c1 TapRemoved: ", `its tap "far"`)
+	s.pod.Delete("mirror")
+	want(t, comparedOnce(t, a), "default/pod-c1 uid-c1 TapRemoved: ", `its tap "far"`)
+	want(t, comparedOnce(t, a), "default/pod-c1 uid-c1 TapRemoved: ", `["mirror" "far"]`)
+	if list := settled(t, a, "done"); len(list) != 3 {
+		t.Errorf("events are %+v", list)
 	}
 }
 
@@ -177,8 +203,8 @@ func TestAPodThatHasItsTapsAgainOrIsGoneIsForgotten(t *testing.T) {
 	want(t, compared(t, a), "")
 	r.set()
 	want(t, compared(t, a), "")
-	if c := &a.compared; len(c.seen)+len(c.host)+len(c.told) > 0 {
-		t.Errorf("of pods that are gone there is still %v %v %v", c.seen, c.host, c.told)
+	if c := &a.compared; len(c.seen)+len(c.host)+len(c.told)+len(c.lacks) > 0 {
+		t.Errorf("of pods that are gone there is still %v %v %v %v", c.seen, c.host, c.told, c.lacks)
 	}
 }
 
@@ -189,7 +215,8 @@ func TestWhereTheTapsCannotBeReadNoPodIsAccused(t *testing.T) {
 		c.Runtime = r
 		c.Inventory = func() (node.Taps, error) { return taps, errors.New("not permitted") }
 	})
-	for _, taps = range []node.Taps{{}, {Taps: []node.Tap{{ContainerID: "c2", Device: "mirror", Sink: tap.SinkVeth, Direction: tap.Both}}}} {
+	one := node.Taps{Taps: []node.Tap{{ContainerID: "c2", Device: "mirror", Sink: tap.SinkVeth, Direction: tap.Both}}}
+	for _, taps = range []node.Taps{{}, {}, one, one} {
 		if err := a.compare(t.Context()); err == nil || !strings.Contains(err.Error(), "not permitted") {
 			t.Errorf("error is %v", err)
 		}

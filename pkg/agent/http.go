@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -24,13 +25,14 @@ const (
 	apiAge = time.Second
 	// apiTimeout bounds what an answer waits for.
 	apiTimeout = 20 * time.Second
-	// Limits of the servers.
-	headerTimeout  = 5 * time.Second
-	requestTimeout = 10 * time.Second
+	// Limits of the servers. Whoever can connect may hold a connection for no longer
+	// than a request takes that is sent at once.
+	headerTimeout  = time.Second
+	requestTimeout = 2 * time.Second
 	writeTimeout   = 30 * time.Second
 	idleTimeout    = time.Minute
 	maxHeader      = 16 << 10 // bytes
-	maxConnections = 256
+	maxConnections = 1024
 	// maxScrapes is how many scrapes are served at once.
 	maxScrapes = 4
 )
@@ -44,7 +46,11 @@ func (a *Agent) Handler() http.Handler {
 	mux.Handle("GET "+node.PathTaps, a.rootOnly(a.serveTaps))
 	mux.Handle("GET "+node.PathReport, a.rootOnly(a.serveReport))
 	mux.Handle("GET /metrics", a.rootOnly(a.MetricsHandler().ServeHTTP))
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Only root's connections are kept: others could use them all up.
+		w.Header().Set("Connection", "close")
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // MetricsHandler serves the metrics to everybody who can connect.
@@ -53,22 +59,41 @@ func (a *Agent) MetricsHandler() http.Handler {
 		MaxRequestsInFlight: maxScrapes, Timeout: apiTimeout})
 }
 
-func (a *Agent) serveAPI(ctx context.Context) error {
-	return a.serveHTTP(ctx, a.APIAddress, a.Handler())
+// errBind says that the API's address was another process's for too long.
+var errBind = errors.New("podtapd cannot have its API's address")
+
+// serveAPI serves the API until ctx ends. Where it cannot, for want of the address, it
+// makes the agent fail.
+func (a *Agent) serveAPI(ctx context.Context, fail context.CancelCauseFunc) error {
+	for end := time.Now().Add(a.bindWithin); ; {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.APIAddress)
+		if err == nil {
+			return a.serveOn(ctx, l, a.Handler())
+		}
+		var mistaken *net.AddrError // then no time will help
+		if ctx.Err() == nil && (time.Now().After(end) || errors.As(err, &mistaken)) {
+			err = fmt.Errorf("%w: %w", errBind, err)
+			fail(err)
+		}
+		if ctx.Err() != nil || !sleep(ctx, min(retryFirst, a.bindWithin)) {
+			return err
+		}
+		a.Log.Warn("podtapd cannot serve the API yet, and tries again", "error", err)
+	}
 }
 
 func (a *Agent) serveMetrics(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", a.MetricsHandler())
-	return a.serveHTTP(ctx, a.MetricsAddress, mux)
-}
-
-// serveHTTP serves at an address until ctx ends.
-func (a *Agent) serveHTTP(ctx context.Context, address string, h http.Handler) error {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.MetricsAddress)
 	if err != nil {
 		return err
 	}
+	return a.serveOn(ctx, l, mux)
+}
+
+// serveOn serves until ctx ends.
+func (a *Agent) serveOn(ctx context.Context, l net.Listener, h http.Handler) error {
 	s := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: writeTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader}
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
@@ -84,6 +109,7 @@ func (a *Agent) rootOnly(next http.HandlerFunc) http.Handler {
 			http.Error(w, fmt.Sprintf("%s is for root on this node: %v", r.URL.Path, err), http.StatusForbidden)
 			return
 		}
+		w.Header().Del("Connection")
 		next(w, r)
 	})
 }
@@ -146,7 +172,7 @@ func (a *Agent) serveTaps(w http.ResponseWriter, r *http.Request) {
 func (a *Agent) serveReport(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), apiTimeout)
 	defer cancel()
-	report := node.Report{Node: a.Node, Podtapd: a.Version, Install: a.Install(), Plugin: a.Plugin(), Kernel: a.Kernel(), Pods: a.compared.untapped()}
+	report := node.Report{Node: a.Node, Podtapd: a.Version, Arch: runtime.GOARCH, Install: a.Install(), Plugin: a.Plugin(), Kernel: a.Kernel(), Pods: a.compared.untapped()}
 	var err error
 	if report.Runtime, err = a.runtime.get(ctx, apiAge); err != nil {
 		report.Runtime.Problem = err.Error()

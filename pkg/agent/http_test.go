@@ -52,11 +52,11 @@ func getThrough(t *testing.T, url string, dial func(context.Context, string, str
 // apiOf is the address of an agent that serves for as long as the test runs.
 func apiOf(t *testing.T, a *Agent) string {
 	t.Helper()
-	a.APIAddress = "127.0.0.1:9710" // in a network namespace of the tests' own
+	a.APIAddress = "127.0.0.1:971" // in a network namespace of the tests' own
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
-		_ = a.serveAPI(ctx)
+		_ = a.serveAPI(ctx, func(error) {})
 		close(ended)
 	}()
 	t.Cleanup(func() {
@@ -94,7 +94,7 @@ func TestTheReportHasAllThatIsKnownOfTheNode(t *testing.T) {
 	if err := json.Unmarshal([]byte(got.body), &report); err != nil {
 		t.Fatalf("%d, %v: %s", got.code, err, got.body)
 	}
-	if report.Node != "worker1" || report.Podtapd != "v0.0.1" || report.Install.State != node.StateReady || report.Plugin.Path == "" ||
+	if report.Node != "worker1" || report.Podtapd != "v0.0.1" || report.Arch != runtime.GOARCH || report.Install.State != node.StateReady || report.Plugin.Path == "" ||
 		report.Kernel.Release != "6.18" || report.Pods == nil {
 		t.Errorf("report is %+v", report)
 	}
@@ -245,11 +245,11 @@ func TestAConnectionsUserIsFoundInEachFamily(t *testing.T) {
 }
 
 func TestSocketsThatAreNoProcessesAnyMoreAreNobodys(t *testing.T) {
-	at, to := netip.MustParseAddrPort("127.0.0.1:53924"), netip.MustParseAddrPort("127.0.0.1:9710")
+	at, to := netip.MustParseAddrPort("127.0.0.1:53924"), netip.MustParseAddrPort("127.0.0.1:971")
 	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
 		t.Skip("the lines are those of a little-endian machine")
 	}
-	const line = "   0: 0100007F:D2A4 0100007F:25EE %s 00000000:00000000 00:00000000 00000000  %d        0 %d 1 0000000000000000 20 4 30 10 -1\n"
+	const line = "   0: 0100007F:D2A4 0100007F:03CB %s 00000000:00000000 00:00000000 00000000  %d        0 %d 1 0000000000000000 20 4 30 10 -1\n"
 	for what, c := range map[string]struct {
 		text string
 		uid  int // -1: nobody
@@ -258,9 +258,9 @@ func TestSocketsThatAreNoProcessesAnyMoreAreNobodys(t *testing.T) {
 		"half closed":        {fmt.Sprintf(line, "05", 1000, 4242), 1000},
 		"waiting":            {fmt.Sprintf(line, "06", 0, 0), -1},
 		"without a process":  {fmt.Sprintf(line, "01", 0, 0), -1},
-		"the other end":      {strings.NewReplacer("D2A4", "25EE", "25EE", "D2A4").Replace(fmt.Sprintf(line, "01", 1000, 4242)), -1},
-		"cut off":            {"   0: 0100007F:D2A4 0100007F:25EE 01\n", -1},
-		"no address":         {"   0: x:D2A4 0100007F:25EE 01 0:0 0:0 0  0        0 1 1\n", -1},
+		"the other end":      {strings.NewReplacer("D2A4", "03CB", "03CB", "D2A4").Replace(fmt.Sprintf(line, "01", 1000, 4242)), -1},
+		"cut off":            {"   0: 0100007F:D2A4 0100007F:03CB 01\n", -1},
+		"no address":         {"   0: x:D2A4 0100007F:03CB 01 0:0 0:0 0  0        0 1 1\n", -1},
 		"after many of them": {strings.Repeat(fmt.Sprintf(line, "06", 0, 0), 100) + fmt.Sprintf(line, "01", 7, 1), 7},
 	} {
 		uid, found, err := findPeer(strings.NewReader(c.text), at, to)

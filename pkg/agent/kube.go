@@ -18,16 +18,19 @@ type Kube struct {
 const (
 	// kubeTimeout bounds one request to the API server; a question has less.
 	kubeTimeout = 10 * time.Second
-	// A pod's start waits for a question: client-go's own limit, 5 in a second, would
-	// hold up a node that starts many pods.
-	kubeQPS   = 50
-	kubeBurst = 100
+	// Events may wait; client-go's own limit, 5 in a second, is for less than a node's.
+	eventQPS   = 50
+	eventBurst = 100
+	// A pod's start waits for a question, and a limit fails those that come too often: a
+	// node that starts many pods at once would lose their annotations. The kubelet
+	// bounds how many it starts.
+	questionQPS = -1 // no limit
 )
 
 // NewKube makes the clients that an agent needs, and no others.
 func NewKube(c *rest.Config) (*Kube, error) {
 	c = rest.CopyConfig(c)
-	c.Timeout, c.QPS, c.Burst = kubeTimeout, kubeQPS, kubeBurst
+	c.Timeout, c.QPS, c.RateLimiter = kubeTimeout, questionQPS, nil
 	if c.UserAgent == "" {
 		c.UserAgent = component
 	}
@@ -35,6 +38,8 @@ func NewKube(c *rest.Config) (*Kube, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client for pods: %w", err)
 	}
+	c = rest.CopyConfig(c)
+	c.QPS, c.Burst = eventQPS, eventBurst
 	events, err := v1.NewForConfig(c)
 	if err != nil {
 		return nil, fmt.Errorf("client for events: %w", err)

@@ -54,7 +54,7 @@ func plain(a netip.AddrPort) netip.AddrPort {
 // findPeer looks for the socket of a process, at one address and connected to another,
 // in lines such as
 //
-//	0: 0100007F:25EE 0100007F:D2A4 01 00000000:00000000 00:00000000 00000000  1000  0 4242 …
+//	0: 0100007F:03CB 0100007F:D2A4 01 00000000:00000000 00:00000000 00000000  1000  0 4242 …
 //
 // with the user in the eighth field and the inode in the tenth. What no process has any
 // more has no inode, and may show root for a user.

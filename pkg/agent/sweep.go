@@ -7,15 +7,17 @@ import (
 	"sync"
 	"time"
 
+	"github.com/podtap/podtap/pkg/cri"
 	"github.com/podtap/podtap/pkg/mirror"
 )
 
-// addAtMost is how long after a tap's making its sandbox may be unknown to CRI, which
-// lists one only when its whole network is there. The kubelet gives up after 4 minutes.
-const addAtMost = 5 * time.Minute
+// deadAfter is for how long a sandbox must be missing at every sweep. CRI lists one only
+// when its whole network is there, which the kubelet gives 4 minutes, and a list may
+// lack some while a runtime starts. The clock may be set meanwhile; this is by none.
+const deadAfter = 10 * time.Minute
 
-// suspects are the owners of taps of unknown age whose sandbox is not there, with when
-// that was first seen; all of them were seen at every sweep since.
+// suspects are the owners of taps whose sandbox is not there, with when that was first
+// seen; all of them were seen at every sweep since.
 type suspects struct {
 	mu    sync.Mutex
 	since map[mirror.Owner]time.Time
@@ -29,15 +31,13 @@ func (a *Agent) sweep(ctx context.Context) error {
 	// Before looking: what is made meanwhile is young.
 	live, failed := a.living(ctx)
 	j := judge{live: live, now: time.Now(), known: a.suspects.since, next: map[mirror.Owner]time.Time{}}
+	a.suspects.since = j.next // where nobody can say who is missing, the time begins anew
 	n, err := mirror.OpenNode()
 	if err != nil {
 		return errors.Join(failed, err)
 	}
 	defer n.Close()
 	removed, err := n.Sweep(func(t mirror.Trace) bool { return ctx.Err() == nil && j.dead(t) })
-	if live != nil {
-		a.suspects.since = j.next
-	}
 	for _, t := range removed {
 		a.Log.Info("took away the taps of a pod that is gone", "pod", t.Pod, "network", t.Owner.Network,
 			"container", t.Owner.ContainerID, "ifname", t.Owner.IfName, "made", t.Made)
@@ -56,16 +56,24 @@ func (a *Agent) living(ctx context.Context) (map[string]bool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("no pod is taken for dead: %w", err)
 	}
-	live, ready := map[string]bool{}, false
+	live, kubelets := map[string]bool{}, false
 	for _, s := range list {
 		live[mirror.ShortID(s.ID)] = true
-		ready = ready || s.Ready
+		kubelets = kubelets || a.provesKubelet(s)
 	}
-	if !ready {
-		// podtapd itself is a pod: this is another runtime than the pods'.
-		return nil, errors.New("no pod is taken for dead: the container runtime has no running pod at all; is it the one that the kubelet uses?")
+	if !kubelets {
+		return nil, errors.New("no pod is taken for dead: the container runtime does not list podtapd's own pod; is it the one that the kubelet uses?")
 	}
 	return live, nil
+}
+
+// provesKubelet says whether a sandbox shows that its runtime is the kubelet's: podtapd
+// itself is a pod. Where it does not know which, it takes any that runs.
+func (a *Agent) provesKubelet(s cri.Sandbox) bool {
+	if a.PodUID == "" {
+		return s.Ready
+	}
+	return s.UID == a.PodUID
 }
 
 // judge says which owners are dead.
@@ -81,14 +89,12 @@ func (j judge) dead(t mirror.Trace) bool {
 	if j.live == nil || t.Owner.Source != mirror.SourceCNI || t.Pod == "" || j.live[t.Owner.ContainerID] {
 		return false
 	}
-	if !t.Made.IsZero() && !t.Made.After(j.now) {
-		return j.now.Sub(t.Made) > addAtMost
-	}
-	// Of unknown age, or from the future: the clock was set back.
 	since, known := j.known[t.Owner]
 	if !known {
 		since = j.now
 	}
 	j.next[t.Owner] = since
-	return j.now.Sub(since) > addAtMost
+	// A tap from the future says that the clock was set back, and nothing of its age.
+	young := !t.Made.IsZero() && !t.Made.After(j.now) && j.now.Sub(t.Made) <= deadAfter
+	return !young && j.now.Sub(since) > deadAfter
 }

@@ -164,7 +164,8 @@ func TestASandboxTellsWhetherItIsOnTheNodesNetwork(t *testing.T) {
 
 func TestContainerdTellsWhichNetworkItHasLoaded(t *testing.T) {
 	n, ok, err := newStandIn(t).client().Network(t.Context())
-	if err != nil || !ok || n.Name != "pods" || !slices.Equal(n.Plugins, []string{"bridge", "portmap", "bandwidth", "podtap"}) || n.Problem != "" {
+	if err != nil || !ok || n.Name != "pods" || !slices.Equal(n.Plugins, []string{"bridge", "portmap", "bandwidth", "podtap"}) || n.Problem != "" ||
+		len(n.Configs) != 4 || !strings.Contains(n.Configs[3], `"type":"podtap"`) {
 		t.Errorf("network %+v, %t, error %v", n, ok, err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 type Network struct {
 	Name    string
 	Plugins []string // their types, in order
+	Configs []string // their configurations, in JSON, as the runtime has them
 	// Problem is why the runtime says that its network is not ready; "" where it is.
 	Problem string
 }
@@ -30,6 +31,7 @@ type loaded struct {
 				Network struct {
 					Type string `json:"type"`
 				}
+				Source string
 			}
 		}
 	}
@@ -69,7 +71,7 @@ func (c *Client) Network(ctx context.Context) (n Network, ok bool, err error) {
 		}
 		n.Name = network.Config.Name
 		for _, p := range network.Config.Plugins {
-			n.Plugins = append(n.Plugins, p.Network.Type)
+			n.Plugins, n.Configs = append(n.Plugins, p.Network.Type), append(n.Configs, p.Source)
 		}
 		return n, true, nil
 	}

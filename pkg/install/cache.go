@@ -3,19 +3,19 @@ package install
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/containernetworking/cni/libcni"
 )
 
-// maxCached bounds the results that are looked at, and maxResult one of them in
-// bytes. A node has some hundred pods.
 const (
+	// maxCached bounds the results that are looked at. A node has some hundred pods.
 	maxCached = 20000
-	maxResult = 4 << 20
+	// addresses is a folder of host-local's beside them, with a file for each address.
+	addresses = "networks"
 )
 
 // attachment is one that libcni remembers until its DEL.
@@ -35,19 +35,21 @@ func StillNeeded(cache string, except ...string) (int, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
+		if err == nil && entry.IsDir() && entry.Name() == addresses {
+			return fs.SkipDir
+		}
 		if err != nil || !entry.Type().IsRegular() {
 			return err
 		}
 		if seen++; seen > maxCached {
-			return fs.SkipAll
+			return fmt.Errorf("there are more than %d files in %s; who needs the plugin cannot be told", maxCached, cache)
 		}
-		info, err := entry.Info()
-		if err != nil || info.Size() > maxResult {
-			return nil // gone, or none
+		text, err := readFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // deleted meanwhile
 		}
-		text, err := os.ReadFile(path)
 		if err != nil {
-			return nil
+			return err
 		}
 		var a attachment
 		if json.Unmarshal(text, &a) == nil && !slices.Contains(except, a.NetworkName) && a.calls() {

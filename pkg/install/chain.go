@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // loadRetry is the pause between two questions to the runtime.
@@ -56,6 +58,7 @@ func (i *Installer) write(ctx context.Context, n *network, drifted bool) error {
 		return fmt.Errorf("chain podtap in %s: %w", filepath.Base(path), err)
 	}
 	i.conflict.wrote(now, drifted)
+	i.seenEntry, i.confirmed = i.entry, false
 	i.conf.Log.Info("chained podtap", "file", filepath.Base(path), "network", n.name)
 	return nil
 }
@@ -64,6 +67,10 @@ func (i *Installer) write(ctx context.Context, n *network, drifted bool) error {
 // that. As long as both are there, the runtime goes on with one of them, and both
 // make the same network.
 func (n *network) becomeList(path string, text []byte) error {
+	if user := mentioned(filepath.Dir(n.path), n.base()); user != "" {
+		return fmt.Errorf("%w: podtap would have to make a list of %s, and %s needs that under its own name; give the network a .conflist",
+			errUnsupported, n.base(), user)
+	}
 	info, err := os.Lstat(n.path)
 	if err != nil {
 		return err
@@ -91,15 +98,16 @@ func withdraw(path string, text []byte) error {
 	if err := os.Rename(path, aside); err != nil {
 		return err
 	}
-	defer os.Remove(aside)
 	if now, err := readFile(aside); err != nil || !bytes.Equal(now, text) {
 		// What has come in its place meanwhile is newer still.
-		if err := os.Link(aside, path); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
+		back := unix.Renameat2(unix.AT_FDCWD, aside, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
+		if back != nil && !errors.Is(back, fs.ErrExist) {
+			return fmt.Errorf("somebody has just written %s, which is %s now: %w", path, aside, back)
 		}
+		_ = os.Remove(aside) // where something newer has come
 		return errors.Join(err, errChanged)
 	}
-	return syncFolder(path)
+	return errors.Join(os.Remove(aside), syncFolder(path))
 }
 
 // loaded waits until the runtime has loaded the chain, for containerd has been
@@ -111,12 +119,13 @@ func (i *Installer) loaded(ctx context.Context, n *network) error {
 	var problem error
 	for deadline := time.Now().Add(i.pace.load); ; {
 		l, err := i.conf.Loaded(ctx)
-		if err != nil {
-			// It is down; when it comes up again it reads the folder.
-			i.conf.Log.Debug("the runtime does not say what it has loaded", "error", err)
-			return nil
+		if err != nil && i.confirmed {
+			return nil // it is down; when it comes up again it reads the folder
 		}
-		if problem = disagrees(l, n); problem == nil {
+		if err != nil {
+			problem = fmt.Errorf("the runtime does not say whether it has loaded podtap's entry; is --runtime-endpoint its socket? %w", err)
+		} else if problem = i.disagrees(l, n); problem == nil {
+			i.confirmed = true
 			return nil
 		}
 		if time.Now().After(deadline) {
@@ -128,18 +137,16 @@ func (i *Installer) loaded(ctx context.Context, n *network) error {
 		case <-time.After(loadRetry):
 		}
 	}
+	i.unchained()
 	if time.Since(i.nudged) > i.pace.resync {
-		// The same bytes once more: it is the rename that wakes the runtime up.
 		i.nudged = time.Now()
-		if err := replace(n.path, n.text, n.text); err != nil {
-			return errors.Join(problem, err)
-		}
+		i.conf.nudge()
 	}
 	return problem
 }
 
 // disagrees says how what the runtime uses is not what is in the folder.
-func disagrees(l Loaded, n *network) error {
+func (i *Installer) disagrees(l Loaded, n *network) error {
 	multus := len(l.Chain) > 0 && (l.Chain[0] == "multus" || l.Chain[0] == "multus-shim")
 	switch {
 	case !l.Known || multus:
@@ -150,6 +157,21 @@ func disagrees(l Loaded, n *network) error {
 		return fmt.Errorf("the runtime uses the network %q, and %s is that of %q; is --cni-conf-dir the folder that the runtime reads?", l.Network, n.base(), n.name)
 	case !slices.Contains(l.Chain, pluginType):
 		return fmt.Errorf("the runtime has not loaded podtap's entry of %s; its log says why; a restart of the runtime helps", n.base())
+	case l.Entry != nil && !sameJSON(l.Entry, i.entry):
+		return fmt.Errorf("the runtime has loaded podtap's entry of %s with other settings; its log says why; a restart of the runtime helps", n.base())
 	}
 	return nil
+}
+
+// mentioned is a configuration of Multus' that names a file, which must not vanish
+// then: Multus waits for it at each pod's start. It is "" where there is none.
+func mentioned(folder, name string) string {
+	files, _ := configurations(folder)
+	for _, path := range files {
+		text, err := readFile(path)
+		if err == nil && filepath.Base(path) != name && bytes.Contains(text, []byte("multus")) && bytes.Contains(text, []byte(name)) {
+			return filepath.Base(path)
+		}
+	}
+	return ""
 }

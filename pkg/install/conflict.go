@@ -24,6 +24,7 @@ type conflict struct {
 	last       time.Time // the last time that the entry was written
 	lastChange time.Time // the last time that anything changed in the folder
 	open       bool
+	tried      bool // it was written once after some quiet, and taken out all the same
 }
 
 // may says whether the entry may be written now.
@@ -38,10 +39,20 @@ func (c *conflict) may(now time.Time, p conflictPace) error {
 	if len(recent) >= p.rewrites {
 		c.open = true
 	}
-	if !c.open || now.Sub(c.lastChange) >= p.quiet || now.Sub(c.last) >= p.slow {
+	quiet := now.Sub(c.lastChange) >= p.quiet
+	if !c.open || quiet && !c.tried || now.Sub(c.last) >= p.slow {
+		c.tried = c.open
 		return nil
 	}
-	return fmt.Errorf("%w; podtap waits until it is quiet for %v", errConflict, p.quiet)
+	return fmt.Errorf("%w; podtap waits, and tries again within %v", errConflict, p.slow)
+}
+
+// noticed is called when the entry is found missing. Where files cannot be watched
+// that is when it went, as far as anybody knows.
+func (c *conflict) noticed(now time.Time) {
+	if c.lastChange.Before(c.last) {
+		c.lastChange = now
+	}
 }
 
 func (c *conflict) wrote(now time.Time, drifted bool) {
@@ -58,7 +69,7 @@ func (c *conflict) over(now time.Time, p conflictPace) error {
 		return fmt.Errorf("%w; podtap is chained again, and waits whether it stays so", errConflict)
 	}
 	if c.open {
-		c.open, c.rewrites = false, nil
+		c.open, c.tried, c.rewrites = false, false, nil
 	}
 	return nil
 }

@@ -154,9 +154,9 @@ func TestARuntimeThatMissedTheChangeIsToldAgain(t *testing.T) {
 		}
 		if first != nil && !os.SameFile(info, first) {
 			second = info
-			return Loaded{true, "pods", []string{"bridge", "portmap", "podtap"}}, err
+			return Loaded{Known: true, Network: "pods", Chain: []string{"bridge", "portmap", "podtap"}}, err
 		}
-		return Loaded{true, "pods", []string{"bridge", "portmap"}}, err
+		return Loaded{Known: true, Network: "pods", Chain: []string{"bridge", "portmap"}}, err
 	}
 	i, stop := s.start()
 	s.becomes(i, node.StateFailing)
@@ -177,13 +177,15 @@ func TestTheRuntimesOwnWordCounts(t *testing.T) {
 		want   string
 	}{
 		{Loaded{}, ""},
-		{Loaded{true, "pods", []string{"bridge", "podtap"}}, ""},
-		{Loaded{true, "multus-cni-network", []string{"multus-shim"}}, ""},
-		{Loaded{true, "pods", []string{"bridge"}}, "has not loaded podtap's entry of 10-pods.conflist"},
-		{Loaded{true, "", nil}, "has loaded no network"},
-		{Loaded{true, "other", []string{"ptp"}}, `uses the network "other"`},
+		{Loaded{Known: true, Network: "pods", Chain: []string{"bridge", "podtap"}}, ""},
+		{Loaded{Known: true, Network: "pods", Chain: []string{"bridge", "podtap"}, Entry: []byte(`{"taps": [], "type": "podtap"}`)}, ""},
+		{Loaded{Known: true, Network: "multus-cni-network", Chain: []string{"multus-shim"}}, ""},
+		{Loaded{Known: true, Network: "pods", Chain: []string{"bridge"}}, "has not loaded podtap's entry of 10-pods.conflist"},
+		{Loaded{Known: true, Network: "pods", Chain: []string{"bridge", "podtap"}, Entry: []byte(`{"type": "podtap"}`)}, "with other settings"},
+		{Loaded{Known: true}, "has loaded no network"},
+		{Loaded{Known: true, Network: "other", Chain: []string{"ptp"}}, `uses the network "other"`},
 	} {
-		if err := disagrees(c.loaded, n); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+		if err := (&Installer{entry: []byte(entry)}).disagrees(c.loaded, n); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v, want %q", c.loaded, err, c.want)
 		}
 	}

@@ -58,7 +58,8 @@ func replace(path string, old, text []byte) error {
 		}
 		was, err := readFile(temp)
 		if err != nil {
-			return err
+			// Whatever it is, it is somebody else's: back into its place.
+			return errors.Join(err, unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, path, unix.RENAME_EXCHANGE))
 		}
 		if bytes.Equal(was, expected) {
 			if err := syncFolder(path); err != nil || bytes.Equal(put, text) {
@@ -104,7 +105,7 @@ func writeTemporary(path string, text []byte, like fs.FileInfo) (name string, er
 	}
 	if owner, ok := like.Sys().(*syscall.Stat_t); ok && (int(owner.Uid) != os.Geteuid() || int(owner.Gid) != os.Getegid()) {
 		if err := f.Chown(int(owner.Uid), int(owner.Gid)); err != nil {
-			return "", err
+			return "", fmt.Errorf("keep the owner of %s: %w; podtapd needs the capability CHOWN, where files are not root's", path, err)
 		}
 	}
 	return f.Name(), f.Sync()

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -50,6 +51,7 @@ type Loaded struct {
 	Known   bool // some runtimes do not tell
 	Network string
 	Chain   []string // the types of its plugins
+	Entry   []byte   // podtap's element; nil where the runtime does not tell
 }
 
 // Installer keeps podtap installed on a node.
@@ -65,8 +67,10 @@ type Installer struct {
 	// What follows belongs to Run.
 	entry     []byte // the last good one
 	seenEntry []byte // the last one that was seen in its place
+	confirmed bool   // the runtime has loaded it
 	conflict  conflict
 	failures  int       // in a row
+	overtaken int       // how often in a row somebody else was faster
 	nudged    time.Time // when the runtime was last told again to load
 }
 
@@ -83,6 +87,10 @@ var defaultPace = pace{
 	resync: 30 * time.Second, retry: time.Second, retryMost: 30 * time.Second, load: 5 * time.Second,
 	conflict: conflictPace{window: time.Minute, rewrites: 5, quiet: 10 * time.Second, slow: 30 * time.Second},
 }
+
+// maxOvertaken is how often in a row somebody else may be faster before that is a
+// conflict.
+const maxOvertaken = 5
 
 // New makes an installer; Run has it work.
 func New(c Config) *Installer {
@@ -138,6 +146,9 @@ func (i *Installer) Run(ctx context.Context) error {
 			return errors.New("a folder of the runtime's was deleted and perhaps made anew; podtapd has to start again to see that")
 		}
 		status, wait := i.reconcile(ctx)
+		if ctx.Err() != nil {
+			break // what was cut short says nothing
+		}
 		i.publish(status)
 		w.wait(ctx, wait)
 	}
@@ -152,13 +163,7 @@ func (i *Installer) reconcile(ctx context.Context) (node.Install, time.Duration)
 	if err := i.readSettings(); err != nil {
 		status.Settings = err.Error()
 	}
-	sum, err := installPlugin(i.conf.Plugin, i.conf.BinDir)
-	if err == nil {
-		i.mu.Lock()
-		i.digest = sum
-		i.mu.Unlock()
-		err = i.chain(ctx, &status)
-	}
+	err := i.installBoth(ctx, &status)
 	status.Rewrites = i.conflict.total
 	if err != nil {
 		status.Message = err.Error()
@@ -180,15 +185,42 @@ func (i *Installer) reconcile(ctx context.Context) (node.Install, time.Duration)
 		status.State = node.StateNoNetwork
 	case errors.Is(err, errUnsupported):
 		status.State = node.StateUnsupported
-	case errors.Is(err, errChanged):
+	case errors.Is(err, errChanged) && i.overtaken < maxOvertaken:
+		i.overtaken++
 		status.Message = "" // not a failure yet
 		return status, i.pace.retry / 5
+	case errors.Is(err, errChanged):
+		i.conflict.open, i.conflict.last = true, time.Now()
+		status.State, status.Message = node.StateConflict, errConflict.Error()
+		return status, i.pace.conflict.quiet / 2
 	default:
 		status.State = node.StateFailing
 	}
 	wait := min(i.pace.retry<<min(i.failures, 10), i.pace.retryMost)
 	i.failures++
 	return status, wait
+}
+
+// installBoth installs the plugin, and chains it. Where the new plugin cannot be
+// installed and an older one is there, that goes on being chained. Where there is
+// none, the entry goes: with it, no pod of the node would start.
+func (i *Installer) installBoth(ctx context.Context, status *node.Install) error {
+	sum, failed := installPlugin(i.conf.Plugin, i.conf.BinDir)
+	if failed == nil {
+		i.mu.Lock()
+		i.digest = sum
+		i.mu.Unlock()
+		return i.chain(ctx, status)
+	}
+	if try(filepath.Join(i.conf.BinDir, pluginType)) == nil {
+		return errors.Join(failed, i.chain(ctx, status))
+	}
+	i.unchained()
+	i.seenEntry = nil
+	if _, err := unchainAll(i.conf); err != nil {
+		return errors.Join(failed, err)
+	}
+	return fmt.Errorf("%w; until it is there, podtap is not chained, so that pods start", failed)
 }
 
 // chain puts the entry into the network that the runtime uses, and reads it back.
@@ -208,7 +240,10 @@ func (i *Installer) chain(ctx context.Context, status *node.Install) error {
 	}
 	drifted := i.seenEntry != nil && bytes.Equal(i.seenEntry, i.entry)
 	if !n.has(i.entry) {
-		i.unchained()
+		if n.entries() == 0 {
+			i.unchained()
+		}
+		i.conflict.noticed(time.Now())
 		if err := i.write(ctx, n, drifted); err != nil {
 			return err
 		}
@@ -220,7 +255,7 @@ func (i *Installer) chain(ctx context.Context, status *node.Install) error {
 		}
 	}
 	describe(status, n)
-	i.seenEntry = i.entry
+	i.seenEntry, i.overtaken = i.entry, 0
 	if skipped != nil {
 		i.conf.Log.Warn("containerd may look no further than this configuration, and use none", "error", skipped)
 	}

@@ -23,7 +23,7 @@ func installOnce(arg string) int {
 	verb, dir, _ := strings.Cut(arg, " ")
 	conf := configAt(dir)
 	if verb == "uninstall" {
-		if err := errors.Join(Unchain(context.Background(), conf), RemovePlugin(conf)); err != nil {
+		if err := Uninstall(context.Background(), conf, nothingElse); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -86,6 +86,9 @@ func TestAnInstallerKilledAtAnyStepLeavesAWorkingNode(t *testing.T) {
 	}
 }
 
+// nothingElse is uninstalling without taps to remove.
+func nothingElse(context.Context) (keepPlugin bool, err error) { return false, nil }
+
 // works insists that a runtime finds a network at this very moment, and each of
 // the plugins that it needs.
 func (s *scene) works(when string) {
@@ -115,7 +118,7 @@ func (s *scene) works(when string) {
 func (s *scene) recovers(verb, file, text, when string) {
 	s.t.Helper()
 	if verb == "uninstall" {
-		if err := errors.Join(Unchain(context.Background(), s.conf), RemovePlugin(s.conf)); err != nil {
+		if err := Uninstall(context.Background(), s.conf, nothingElse); err != nil {
 			s.t.Fatalf("%s: %v", when, err)
 		}
 		if got := strings.TrimSpace(s.read(file)); got != strings.TrimSpace(text) {

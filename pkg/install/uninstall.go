@@ -14,16 +14,24 @@ import (
 	"time"
 )
 
-// defaultInFlight is how long a pod's setup that has read the configuration with
-// podtap may take until it comes to podtap.
-const defaultInFlight = 10 * time.Second
+const (
+	// defaultInFlight is how long a pod's setup that has read the configuration with
+	// podtap may take until it comes to podtap.
+	defaultInFlight = 10 * time.Second
+	// forgetTimeout bounds the wait for the runtime, nudgeAfter is when it is told
+	// once more to load.
+	forgetTimeout = time.Minute
+	nudgeAfter    = 3 * time.Second
+	// maxReturns is how often somebody may put podtap's entry back while it is
+	// uninstalled.
+	maxReturns = 5
+)
 
-func (c Config) inFlight() time.Duration { return cmp.Or(c.InFlight, defaultInFlight) }
-
-// Unchain takes podtap's entries out of all configurations of the folder, and
-// returns when no new pod needs the plugin any more. A configuration that podtap
-// made a list of becomes what it was.
-func Unchain(ctx context.Context, c Config) error {
+// Uninstall takes podtap off a node: its entry out of all configurations, so that no
+// new pod needs the plugin, then what clear removes, then the plugin, unless clear
+// says that it has to stay. A configuration that podtap made a list of becomes what
+// it was. It can be done again, also where an earlier one was cut short.
+func Uninstall(ctx context.Context, c Config, clear func(context.Context) (keepPlugin bool, err error)) error {
 	unlock, err := lock(c.RunDir)
 	if errors.Is(err, errLocked) {
 		return errors.New("podtapd is at work on this node and would chain podtap again; delete the DaemonSet first")
@@ -32,32 +40,39 @@ func Unchain(ctx context.Context, c Config) error {
 		return err
 	}
 	defer unlock()
-	files, err := configurations(c.ConfDir)
-	if err != nil {
-		return err
-	}
-	for _, path := range files {
-		did, err := unchain(path)
-		for round := 0; errors.Is(err, errChanged) && round < exchangeRounds; round++ {
-			did, err = unchain(path)
+	for range maxReturns {
+		if _, err := unchainAll(c); err != nil {
+			return err
 		}
+		if err := os.Remove(filepath.Join(c.RunDir, chainedName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := c.forgotten(ctx); err != nil {
+			return err
+		}
+		keep, err := clear(ctx)
 		if err != nil {
-			return fmt.Errorf("take podtap out of %s: %w", filepath.Base(path), err)
+			return err
 		}
-		if did {
-			c.Log.Info("took podtap out of the chain", "file", filepath.Base(path))
+		// Who wrote back a configuration that he had read before would have every
+		// pod fail for want of the plugin.
+		if back, err := unchainAll(c); err != nil {
+			return err
+		} else if back {
+			continue
 		}
+		return c.removeFiles(keep)
 	}
-	if err := os.Remove(filepath.Join(c.RunDir, chainedName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return c.forgotten(ctx)
+	return errors.New("somebody puts podtap's entry back into the network configuration again and again; the plugin stays, for without it no pod would start")
 }
 
-// RemovePlugin removes the binary, and what podtapd keeps of its own.
-func RemovePlugin(c Config) error {
-	err := removeTemporaries(c.BinDir)
-	err = errors.Join(err, removeTemporaries(c.ConfDir), removePlugin(c.BinDir))
+// removeFiles removes the binary, unless it has to stay, and what podtapd keeps of
+// its own.
+func (c Config) removeFiles(keepPlugin bool) error {
+	err := errors.Join(removeTemporaries(c.BinDir), removeTemporaries(c.ConfDir))
+	if !keepPlugin {
+		err = errors.Join(err, removePlugin(c.BinDir))
+	}
 	for _, path := range []string{c.AgentSocket, filepath.Join(c.RunDir, lockName)} {
 		if gone := os.Remove(path); !errors.Is(gone, fs.ErrNotExist) {
 			err = errors.Join(err, gone)
@@ -66,10 +81,31 @@ func RemovePlugin(c Config) error {
 	return err
 }
 
+// unchainAll takes podtap's entries out of all configurations of the folder, and
+// says whether there were any.
+func unchainAll(c Config) (taken bool, err error) {
+	files, err := configurations(c.ConfDir)
+	for _, path := range files {
+		did, failed := unchain(path)
+		for round := 0; errors.Is(failed, errChanged) && round < exchangeRounds; round++ {
+			did, failed = unchain(path)
+		}
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("take podtap out of %s: %w", filepath.Base(path), failed))
+			continue
+		}
+		if did {
+			c.Log.Info("took podtap out of the chain", "file", filepath.Base(path))
+		}
+		taken = taken || did
+	}
+	return taken, err
+}
+
 // unchain takes podtap out of one configuration, if another plugin is in it as well.
 func unchain(path string) (did bool, err error) {
 	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (!info.Mode().IsRegular() || info.Size() > maxFile) || filepath.Ext(path) != ".conflist" {
 		return false, nil
 	}
 	if err != nil {
@@ -80,8 +116,8 @@ func unchain(path string) (did bool, err error) {
 		return false, err
 	}
 	list, err := parseConflist(text)
-	if err != nil || filepath.Ext(path) != ".conflist" || list.primary() == "" {
-		return false, nil // it is not a list that podtap is in
+	if err != nil || list.primary() == "" {
+		return false, nil // it is not a list that podtap is chained in
 	}
 	bare := list.unchained()
 	if list.wrapped != "" {
@@ -114,23 +150,41 @@ func unwrap(path string, info fs.FileInfo, text, bare []byte) error {
 // forgotten waits until the runtime has loaded a chain without podtap, and then
 // for the pods whose setup began before that.
 func (c Config) forgotten(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, forgetTimeout)
 	defer cancel()
+	nudge := time.Now().Add(nudgeAfter)
 	for c.Loaded != nil {
 		l, err := c.Loaded(ctx)
 		if err == nil && (!l.Known || !slices.Contains(l.Chain, pluginType)) {
 			break
 		}
+		if time.Now().After(nudge) {
+			nudge = nudge.Add(forgetTimeout)
+			c.nudge()
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the runtime still uses podtap's entry, which is out of its folder; the plugin stays, for without it no pod would start: %w", ctx.Err())
+			return fmt.Errorf("the runtime still uses podtap's entry, which is out of its folder, or does not answer; the plugin stays, for without it no pod would start: %w",
+				errors.Join(err, ctx.Err()))
 		case <-time.After(loadRetry):
 		}
 	}
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(c.inFlight()):
+	case <-time.After(cmp.Or(c.InFlight, defaultInFlight)):
 		return nil
+	}
+}
+
+// nudge writes the first configuration once more as it is: containerd has been seen
+// to miss a change, and it is the rename that wakes it up.
+func (c Config) nudge() {
+	n, _, err := discover(c.ConfDir)
+	if err == nil {
+		err = replace(n.path, n.text, n.text)
+	}
+	if err != nil {
+		c.Log.Warn("the runtime cannot be told again to load its configuration", "error", err)
 	}
 }

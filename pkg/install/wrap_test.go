@@ -40,7 +40,7 @@ func TestAConfigurationOfOnePluginBecomesAListAndBack(t *testing.T) {
 				t.Errorf("it is %v, %v", info, err)
 			}
 			stop()
-			if err := Unchain(t.Context(), s.conf); err != nil {
+			if err := Uninstall(t.Context(), s.conf, nothingElse); err != nil {
 				t.Fatal(err)
 			}
 			if got := s.read("10-pods" + ending); got != single {

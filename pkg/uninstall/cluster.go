@@ -99,6 +99,13 @@ func revert(set *apps.DaemonSet) ([]byte, error) {
 	}})
 }
 
+// reverts says whether podtapd uninstalls, as the DaemonSet stands.
+func reverts(set *apps.DaemonSet) bool {
+	return slices.ContainsFunc(set.Spec.Template.Spec.Containers, func(c core.Container) bool {
+		return c.Name == container && len(c.Args) > 0 && c.Args[0] == reverted
+	})
+}
+
 // rolledOut waits until podtapd has uninstalled on each node.
 func rolledOut(ctx context.Context, kube kubernetes.Interface, set *apps.DaemonSet, log *slog.Logger) error {
 	said := ""
@@ -106,6 +113,9 @@ func rolledOut(ctx context.Context, kube kubernetes.Interface, set *apps.DaemonS
 		request, cancel := context.WithTimeout(ctx, requestTimeout)
 		now, err := kube.AppsV1().DaemonSets(set.Namespace).Get(request, set.Name, meta.GetOptions{})
 		cancel()
+		if err == nil && !reverts(now) {
+			return errors.New("somebody has turned the DaemonSet back into the one that installs podtap; keep whoever applies the manifests from doing so, and uninstall again")
+		}
 		if err == nil {
 			s := now.Status
 			if s.ObservedGeneration >= set.Generation && s.UpdatedNumberScheduled == s.DesiredNumberScheduled && s.NumberReady == s.DesiredNumberScheduled {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,7 +35,7 @@ func set() *apps.DaemonSet {
 }
 
 // cluster says of each state of the DaemonSet that so many of 2 nodes are done.
-func cluster(s *apps.DaemonSet, done *int32) *fake.Clientset {
+func cluster(s *apps.DaemonSet, done *atomic.Int32) *fake.Clientset {
 	kube := fake.NewClientset(s)
 	kube.PrependReactor("get", "daemonsets", func(a k8stesting.Action) (bool, runtime.Object, error) {
 		o, err := kube.Tracker().Get(a.GetResource(), a.GetNamespace(), "podtap")
@@ -42,14 +43,15 @@ func cluster(s *apps.DaemonSet, done *int32) *fake.Clientset {
 			return true, nil, err
 		}
 		d := o.(*apps.DaemonSet).DeepCopy()
-		d.Status = apps.DaemonSetStatus{DesiredNumberScheduled: 2, UpdatedNumberScheduled: 2, NumberReady: *done}
+		d.Status = apps.DaemonSetStatus{DesiredNumberScheduled: 2, UpdatedNumberScheduled: 2, NumberReady: done.Load()}
 		return true, d, nil
 	})
 	return kube
 }
 
 func TestTheDaemonSetUninstallsAndIsThenDeleted(t *testing.T) {
-	done := int32(2)
+	var done atomic.Int32
+	done.Store(2)
 	kube := cluster(set(), &done)
 	var patched apps.DaemonSet
 	kube.PrependReactor("delete", "daemonsets", func(a k8stesting.Action) (bool, runtime.Object, error) {
@@ -78,7 +80,8 @@ func TestTheDaemonSetUninstallsAndIsThenDeleted(t *testing.T) {
 }
 
 func TestNodesThatWereNotReachedAreNamedAndTheDaemonSetStays(t *testing.T) {
-	done := int32(1)
+	var done atomic.Int32
+	done.Store(1)
 	kube := cluster(set(), &done)
 	for name, condition := range map[string]core.ConditionStatus{"good": core.ConditionTrue, "bad": core.ConditionFalse} {
 		p := &core.Pod{ObjectMeta: meta.ObjectMeta{Namespace: "podtap-system", Name: name, Labels: map[string]string{"app.kubernetes.io/name": "podtap"}},
@@ -96,7 +99,7 @@ func TestNodesThatWereNotReachedAreNamedAndTheDaemonSetStays(t *testing.T) {
 	}
 	// Done again it goes on, without another change of the DaemonSet.
 	kube.ClearActions()
-	done = 2
+	done.Store(2)
 	if err := Cluster(t.Context(), kube, "podtap-system", quiet); err != nil {
 		t.Error(err)
 	}
@@ -104,6 +107,28 @@ func TestNodesThatWereNotReachedAreNamedAndTheDaemonSetStays(t *testing.T) {
 		if a.GetVerb() == "patch" {
 			t.Error("the DaemonSet was changed a second time")
 		}
+	}
+}
+
+func TestADaemonSetThatSomebodyTurnsBackIsNotTakenForDone(t *testing.T) {
+	var done atomic.Int32
+	kube := cluster(set(), &done)
+	go func() {
+		// As whoever keeps a cluster at what its manifests say.
+		for t.Context().Err() == nil {
+			d, err := kube.AppsV1().DaemonSets("podtap-system").Get(context.Background(), "podtap", meta.GetOptions{})
+			if err == nil && d.Spec.Template.Spec.Containers[0].Args[0] == "uninstall" {
+				d.Spec.Template.Spec.Containers[0].Args = []string{"run"}
+				if _, err := kube.AppsV1().DaemonSets("podtap-system").Update(context.Background(), d, meta.UpdateOptions{}); err == nil {
+					done.Store(2)
+					return
+				}
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	if err := Cluster(t.Context(), kube, "podtap-system", quiet); err == nil || !strings.Contains(err.Error(), "turned the DaemonSet back") {
+		t.Errorf("error is %v", err)
 	}
 }
 

@@ -25,22 +25,20 @@ type Runtime interface {
 // then the binary, unless the deletion of pods that still live will call that.
 // Pods start before, during and after it. It can be done again, and is then quick.
 func Node(ctx context.Context, c install.Config, runtime Runtime, cache string, log *slog.Logger) error {
-	if err := install.Unchain(ctx, c); err != nil {
-		return err
-	}
-	if err := removeTaps(ctx, log); err != nil {
-		return err
-	}
-	count, err := install.StillNeeded(cache, ownNetworks(ctx, runtime)...)
-	if err != nil {
-		return fmt.Errorf("look for pods whose deletion needs the plugin: %w", err)
-	}
-	if count > 0 {
-		log.Warn("the plugin stays, because runtimes will call it to delete pods that still live; remove it when they are gone, or uninstall again then",
-			"attachments", count, "folder", c.BinDir)
-		return nil
-	}
-	return install.RemovePlugin(c)
+	return install.Uninstall(ctx, c, func(ctx context.Context) (keepPlugin bool, err error) {
+		if err := removeTaps(ctx, log); err != nil {
+			return false, err
+		}
+		count, err := install.StillNeeded(cache, ownNetworks(ctx, runtime)...)
+		if err != nil {
+			return false, fmt.Errorf("look for pods whose deletion needs the plugin: %w", err)
+		}
+		if count > 0 {
+			log.Warn("the plugin stays, because runtimes will call it to delete pods that still live; remove it when they are gone, or uninstall again then",
+				"attachments", count, "folder", c.BinDir)
+		}
+		return count > 0, nil
+	})
 }
 
 // ownNetworks are those whose pods containerd deletes by the configuration of the

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,8 +18,11 @@ import (
 )
 
 const (
-	maxBody    = 64 << 20 // bytes; a tap takes about one KiB
-	maxMessage = 512      // bytes of an error's text
+	maxBody    = 8 << 20 // bytes; a tap takes about one KiB
+	maxMessage = 512     // bytes of an error's text
+	// maxValues bounds the objects of an answer, and the elements of its lists: {} has two
+	// bytes as JSON, and hundreds as a tap.
+	maxValues = 100000
 )
 
 // Answer is what podtapd told of its node, or why it did not.
@@ -115,13 +119,52 @@ func fetch[T any](ctx context.Context, client *http.Client, path string) (*T, er
 		text, _ := io.ReadAll(io.LimitReader(r.Body, maxMessage))
 		return nil, fmt.Errorf("podtapd answers %s to %s: %s", r.Status, path, oneLine(string(text)))
 	}
-	body := &io.LimitedReader{R: r.Body, N: maxBody}
 	v := new(T)
-	if err := json.NewDecoder(body).Decode(v); err != nil {
-		if body.N <= 0 {
-			err = fmt.Errorf("it has more than %d MiB", maxBody>>20)
-		}
+	if err := decode(r.Body, v); err != nil {
 		return nil, fmt.Errorf("read podtapd's answer to %s: %w", path, err)
 	}
 	return v, nil
+}
+
+// decode reads JSON that takes no more memory than an answer can.
+func decode(r io.Reader, into any) error {
+	body, err := io.ReadAll(io.LimitReader(r, maxBody+1))
+	switch {
+	case len(body) > maxBody:
+		return fmt.Errorf("it has more than %d MiB", maxBody>>20)
+	case err != nil:
+		return err
+	case max(bytes.Count(body, []byte("{")), elements(body)) > maxValues:
+		return fmt.Errorf("it has more than %d objects, or elements of lists", maxValues)
+	}
+	return json.Unmarshal(body, into)
+}
+
+// elements is how many elements the lists of a JSON text can have at most: whatever they
+// are, one of them takes its place in the list.
+func elements(text []byte) int {
+	n := 0
+	var within []byte // [ and {
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; c {
+		case '"':
+			for i++; i < len(text) && text[i] != '"'; i++ {
+				if text[i] == '\\' {
+					i++
+				}
+			}
+		case '[', '{':
+			within = append(within, c)
+			if c == '[' {
+				n++
+			}
+		case ']', '}':
+			within = within[:max(len(within)-1, 0)]
+		case ',':
+			if len(within) > 0 && within[len(within)-1] == '[' {
+				n++
+			}
+		}
+	}
+	return n
 }

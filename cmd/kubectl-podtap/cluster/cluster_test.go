@@ -82,7 +82,7 @@ func TestAPodtapdThatDoesNotListenIsNamedWithTheNodesReason(t *testing.T) {
 		c := newCluster(t, s)
 		err := c.Errors(ask(t, c))
 		if err == nil || strings.Contains(err.Error(), "\n") || !strings.HasPrefix(err.Error(), "node worker1: ") ||
-			!strings.Contains(err.Error(), "error forwarding port 9710 to pod podtap-worker1: connection refused; see `kubectl -n podtap-system logs podtap-worker1`") {
+			!strings.Contains(err.Error(), "error forwarding port 971 to pod podtap-worker1: connection refused; see `kubectl -n podtap-system logs podtap-worker1`") {
 			t.Errorf("WebSocket %v: %v", socket, err)
 		}
 	}

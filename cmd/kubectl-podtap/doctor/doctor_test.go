@@ -159,6 +159,19 @@ func TestEachFaultOfANodeIsFound(t *testing.T) {
 	}
 }
 
+// Who may not list nodes knows their architectures from podtapd.
+func TestPluginsOfOneArchitectureAreComparedByPodtapdsWord(t *testing.T) {
+	for arch, want := range map[string]int{"arm64": 0, "amd64": 1} {
+		a, b := healthy("a"), healthy("b")
+		a.Architecture, a.Report.Arch = "", "amd64"
+		b.Architecture, b.Report.Arch, b.Report.Plugin.Digest = "", arch, strings.Repeat("b", 64)
+		found := Diagnose(Input{Now: now, Namespace: "ns", Nodes: []Node{a, b}})
+		if len(found) != want || want == 1 && (found[0].Check != "PluginsDiffer" || !strings.Contains(found[0].Message, "plugins amd64: ")) {
+			t.Errorf("%s: %+v", arch, found)
+		}
+	}
+}
+
 func TestNodesThatDifferAreFound(t *testing.T) {
 	var nodes []Node
 	for i := range 9 {

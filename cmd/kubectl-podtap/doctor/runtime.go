@@ -66,10 +66,12 @@ func checkSame(in Input) []Finding {
 			versions[v] = append(versions[v], n.Name)
 		}
 		if d := n.Report.Plugin.Digest; d != "" {
-			if digests[n.Architecture] == nil {
-				digests[n.Architecture] = map[string][]string{}
+			// podtapd's own word, if any: not everybody may ask for nodes.
+			of := cmp.Or(n.Report.Arch, n.Architecture)
+			if digests[of] == nil {
+				digests[of] = map[string][]string{}
 			}
-			digests[n.Architecture][d] = append(digests[n.Architecture][d], n.Name)
+			digests[of][d] = append(digests[of][d], n.Name)
 		}
 	}
 	fix := fmt.Sprintf("while podtap is updated that is as it should be; `kubectl -n %s rollout status daemonset podtap` says how far that is", in.Namespace)

@@ -179,7 +179,7 @@ func (s *Server) connect(errorStream, data httpstream.Stream, pod string) {
 	defer data.Close()
 	port := data.Headers().Get(corev1.PortHeader)
 	api := s.API[pod]
-	if api == nil || port != "9710" {
+	if api == nil || port != "971" {
 		fmt.Fprintf(errorStream, "error forwarding port %s to pod %s:\nconnection refused", port, pod)
 		return
 	}

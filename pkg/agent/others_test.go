@@ -1,0 +1,98 @@
+package agent
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/podtap/podtap/api/node"
+	"github.com/podtap/podtap/pkg/tap"
+)
+
+// changing is an agent whose taps a test sets, and which reads them at each scrape.
+func changing(t *testing.T) (*Agent, func(error, ...node.Tap)) {
+	t.Helper()
+	var mu sync.Mutex
+	var taps node.Taps
+	var failed error
+	a := newAgent(t, func(c *Config) {
+		c.Inventory = func() (node.Taps, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return taps, failed
+		}
+	})
+	return a, func(err error, list ...node.Tap) {
+		mu.Lock()
+		defer mu.Unlock()
+		taps.Taps, failed = list, err
+		a.taps.mu.Lock()
+		defer a.taps.mu.Unlock()
+		a.taps.latest = nil
+	}
+}
+
+// inPod is a tap whose pod alone tells of it.
+func inPod(pod string, matched uint64) node.Tap {
+	t := counted(pod, "mirror", matched, 1)
+	t.Sink, t.Placement = tap.SinkVXLAN, tap.PlacementPod
+	return t
+}
+
+func TestTheSumOfWhatHasNoSeriesNeverGoesDown(t *testing.T) {
+	a, set := changing(t)
+	for i, c := range []struct {
+		err  error
+		taps []node.Tap
+		want float64
+	}{
+		{nil, []node.Tap{inPod("web/a", 10), inPod("web/b", 20)}, 30},
+		{nil, []node.Tap{inPod("web/a", 15), inPod("web/b", 20)}, 35},
+		{nil, []node.Tap{inPod("web/a", 15)}, 35},                                // one has ended
+		{nil, []node.Tap{inPod("web/a", 3)}, 35},                                 // its counts began again
+		{nil, []node.Tap{inPod("web/a", 5)}, 37},                                 //
+		{errors.New("one pod's namespace"), nil, 37},                             // not known to be gone
+		{nil, []node.Tap{inPod("web/a", 6)}, 38},                                 //
+		{nil, nil, 38},                                                           // all gone
+		{nil, []node.Tap{inPod("web/a", 2)}, 40},                                 // a new one of the same name
+		{nil, []node.Tap{inPod("web/a", 2), counted("", "", 4, 1)}, 44},          // rules without a device
+		{nil, []node.Tap{inPod("web/a", 2), counted("web/c", "m", 100, 0)}, 144}, // one with a series of its own
+	} {
+		set(c.err, c.taps...)
+		for range 2 { // again the same
+			if sum, _ := sumOf(t, a, "podtap_tap_matched_packets_total"); sum != c.want {
+				t.Errorf("scrape %d: %v, want %v", i, sum, c.want)
+			}
+		}
+	}
+	set(nil)
+	if _, _ = sumOf(t, a, "podtap_taps"); len(a.others.seen) > 0 {
+		t.Errorf("taps that are gone are remembered: %v", a.others.seen)
+	}
+}
+
+func TestATapThatIncompleteReadingsLackIsForgottenInTime(t *testing.T) {
+	var o others
+	now := time.Now()
+	o.add(descMatched, "a", 1, nil, now)
+	o.settle(true, now)
+	for i, after := range []time.Duration{forgetAfter, forgetAfter + time.Second} {
+		if o.settle(false, now.Add(after)); len(o.seen) != 1-i {
+			t.Errorf("after %v there are %d taps", after, len(o.seen))
+		}
+	}
+}
+
+func TestScrapesAtTheSameTimeCountOnce(t *testing.T) {
+	a, set := changing(t)
+	set(nil, inPod("web/a", 10))
+	var scrapes sync.WaitGroup
+	for range 10 {
+		scrapes.Go(func() { _, _ = sumOf(t, a, "podtap_taps") })
+	}
+	scrapes.Wait()
+	if sum, _ := sumOf(t, a, "podtap_tap_matched_packets_total"); sum != 10 {
+		t.Errorf("the sum is %v", sum)
+	}
+}
