@@ -20,12 +20,7 @@ if [[ $running != *" runs, "* ]]; then
 fi
 if [ $lane = cluster ]; then
 	# Another podtap to upgrade to: another version is another plugin.
-	mkdir -p dist/next
-	kept=$(mktemp)
-	mv dist/podtap-image.tar "$kept"
-	VERSION=0.0.0-next scripts/image/build.sh
-	mv dist/podtap-image.tar dist/next/podtap-image.tar
-	mv "$kept" dist/podtap-image.tar
+	DIST=dist/next VERSION=0.0.0-next scripts/image/build.sh
 	$cluster load dist/podtap-image.tar
 	export NEXT_IMAGE=podtap:0.0.0-next
 fi

@@ -74,9 +74,13 @@ func TestTheDaemonSetHasOnlyThePrivilegesItNeeds(t *testing.T) {
 	if pod.SecurityContext.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault || s.SeccompProfile != nil {
 		t.Error("its seccomp profile is not the runtime's")
 	}
-	want := &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"NET_ADMIN", "SYS_ADMIN"}}
+	want := &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"NET_ADMIN", "SYS_ADMIN", "NET_BIND_SERVICE"}}
 	if !reflect.DeepEqual(s.Capabilities, want) {
 		t.Errorf("capabilities %+v", s.Capabilities)
+	}
+	own := slices.IndexFunc(pod.Containers[0].Env, func(e corev1.EnvVar) bool { return e.Name == "POD_UID" })
+	if own < 0 || pod.Containers[0].Env[own].ValueFrom.FieldRef.FieldPath != "metadata.uid" {
+		t.Error("it does not know its own pod, and so not whether the runtime is the kubelet's")
 	}
 	paths := []string{"/opt/cni/bin", "/etc/cni/net.d", "/run/podtap", "/run/netns", "/run/containerd"}
 	if have := hostPaths(pod); !slices.Equal(have, paths) {
@@ -179,8 +183,8 @@ func TestEveryRightSaysWhatItIsFor(t *testing.T) {
 			}
 		}
 	}
-	// Of the chart and of its copy: 5 host paths; 3 capabilities, one of them of the values.
-	if count["hostPath"] != 10 || count["add"] != 5 || count["verbs"] != 18 {
+	// Of the chart and of its copy: 5 host paths; 4 capabilities, one of them of the values.
+	if count["hostPath"] != 10 || count["add"] != 7 || count["verbs"] != 18 {
 		t.Errorf("this test does not see them all: %v", count)
 	}
 }

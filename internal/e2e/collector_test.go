@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -105,11 +107,27 @@ type flow struct {
 
 // seen is what has arrived of a flow.
 type seen struct {
-	packets int
-	payload int  // bytes; of TCP each byte once
-	syn     bool // it began with its SYN
-	fin     bool
-	next    uint32
+	packets  int
+	payload  int // bytes; of TCP each byte once, in whichever order they came
+	syn, fin bool
+	segments [][2]uint32 // of TCP: from and to which sequence number there are bytes
+}
+
+// covered is how many bytes some segments have, each counted once.
+func covered(segments [][2]uint32) int {
+	slices.SortFunc(segments, func(a, b [2]uint32) int { return cmp.Or(int(int32(a[0]-b[0])), int(int32(a[1]-b[1]))) })
+	total, end := 0, uint32(0)
+	for i, s := range segments {
+		from := s[0]
+		if i > 0 && int32(end-from) > 0 {
+			from = end
+		}
+		if i == 0 || int32(s[1]-end) > 0 {
+			total += max(0, int(int32(s[1]-from)))
+			end = s[1]
+		}
+	}
+	return total
 }
 
 // flows are what the collector has so far.
@@ -155,14 +173,13 @@ func note(all map[flow]*seen, p gopacket.Packet) {
 		k := flow{"tcp", netip.AddrPortFrom(from, uint16(l.SrcPort)), netip.AddrPortFrom(to, uint16(l.DstPort))}
 		s := all[k]
 		if s == nil {
-			s = &seen{syn: l.SYN, next: l.Seq + 1}
+			s = &seen{}
 			all[k] = s
 		}
 		s.packets++
-		s.fin = s.fin || l.FIN
-		if end := l.Seq + uint32(len(l.Payload)); !l.SYN && int32(end-s.next) > 0 && int32(l.Seq-s.next) <= 0 {
-			s.payload += int(end - s.next)
-			s.next = end
+		s.syn, s.fin = s.syn || l.SYN, s.fin || l.FIN
+		if len(l.Payload) > 0 {
+			s.segments = append(s.segments, [2]uint32{l.Seq, l.Seq + uint32(len(l.Payload))})
 		}
 	}
 }
@@ -174,7 +191,7 @@ func (c *collector) sum(protocol string, is func(flow) bool) seen {
 	for f, s := range c.flows() {
 		if f.protocol == protocol && is(f) {
 			total.packets += s.packets
-			total.payload += s.payload
+			total.payload += s.payload + covered(s.segments)
 			total.syn, total.fin = total.syn && s.syn, total.fin && s.fin
 		}
 	}

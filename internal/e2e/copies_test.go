@@ -61,13 +61,16 @@ func testCopies(t *testing.T) {
 				own = netip.MustParseAddr(ipv6(t, p))
 			}
 			at.counts("each datagram", own, echoes, echoes)
-			out := at.sum("tcp", func(f flow) bool { return f.from.Addr() == own })
-			in := at.sum("tcp", func(f flow) bool { return f.to.Addr() == own })
-			for _, s := range []seen{out, in} {
-				if s.payload != bytes || !s.syn || !s.fin {
-					t.Errorf("of the connection there are %d bytes, its SYN first: %v, its FIN: %v; want %d bytes and both", s.payload, s.syn, s.fin, bytes)
+			eventually(t, patience, "the whole connection arrives", func() error {
+				out := at.sum("tcp", func(f flow) bool { return f.from.Addr() == own })
+				in := at.sum("tcp", func(f flow) bool { return f.to.Addr() == own })
+				for _, s := range []seen{out, in} {
+					if s.payload != bytes || s.packets == 0 || !s.syn || !s.fin {
+						return fmt.Errorf("there are %d of %d bytes; its SYN: %v; its FIN: %v", s.payload, bytes, s.syn, s.fin)
+					}
 				}
-			}
+				return nil
+			})
 		})
 	}
 }

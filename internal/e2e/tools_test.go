@@ -121,7 +121,7 @@ func testMetrics(t *testing.T) {
 	})
 	// To others than root the API says nothing.
 	out, err := try("", "sh", "n1", "setpriv", "--reuid=65534", "--clear-groups", "bash", "-c",
-		`exec 3<>/dev/tcp/127.0.0.1/9710; printf "GET /v1/taps HTTP/1.0\r\n\r\n" >&3; cat <&3`)
+		`exec 3<>/dev/tcp/127.0.0.1/971; printf "GET /v1/taps HTTP/1.0\r\n\r\n" >&3; cat <&3`)
 	if err != nil || !strings.Contains(out, "403") || strings.Contains(out, "counted") {
 		t.Errorf("to another user the API says %s", out)
 	}
