@@ -10,8 +10,7 @@ import (
 func TestAConflictIsReportedWhileItLastsAndThenPodtapIsChainedAgain(t *testing.T) {
 	s := newScene(t)
 	s.network("10-pods.conflist", primary)
-	i, _ := s.start()
-	s.becomes(i, node.StateReady)
+	i, _ := s.ready()
 	// Somebody rewrites it each time that podtap is in it, or so.
 	sawConflict := false
 	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {

@@ -108,8 +108,7 @@ func TestThePluginIsReplacedWhileItRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = running.Process.Kill(); _ = running.Wait() }()
-	i, _ := s.start()
-	s.becomes(i, node.StateReady)
+	s.ready()
 	if err := try(plugin); err != nil {
 		t.Error(err)
 	}
@@ -251,8 +250,7 @@ func TestTheModeAndTheOwnerStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	owned := os.Chown(path, 1234, 1234) == nil
-	i, _ := s.start()
-	s.becomes(i, node.StateReady)
+	s.ready()
 	var stat unix.Stat_t
 	if err := unix.Stat(path, &stat); err != nil || stat.Mode&0o777 != 0o604 || owned && (stat.Uid != 1234 || stat.Gid != 1234) {
 		t.Errorf("mode %o, owner %d:%d, %v", stat.Mode, stat.Uid, stat.Gid, err)

@@ -47,8 +47,7 @@ func TestANodeWithoutANetworkWaitsForOne(t *testing.T) {
 func TestARewrittenConfigurationIsChainedAgain(t *testing.T) {
 	s := newScene(t)
 	s.network("10-pods.conflist", primary)
-	i, _ := s.start()
-	s.becomes(i, node.StateReady)
+	i, _ := s.ready()
 	s.network("10-pods.conflist", strings.Replace(primary, "1500.0", "9000", 1))
 	s.eventually("podtap is chained to the new one", func() bool {
 		return s.types("10-pods.conflist") == "bridge portmap podtap" && strings.Contains(s.read("10-pods.conflist"), "9000")
@@ -72,8 +71,7 @@ func TestARewrittenConfigurationIsChainedAgain(t *testing.T) {
 func TestANetworkOfALowerNameTakesOver(t *testing.T) {
 	s := newScene(t)
 	s.network("10-pods.conflist", primary)
-	i, _ := s.start()
-	s.becomes(i, node.StateReady)
+	i, _ := s.ready()
 	s.network("05-other.conflist", strings.Replace(primary, "bridge", "ptp", 1))
 	s.eventually("podtap is chained to the other", func() bool { return s.types("05-other.conflist") == "ptp portmap podtap" })
 	s.eventually("the status names the other", func() bool { return i.Status().File == "05-other.conflist" })
@@ -92,8 +90,7 @@ func TestMultusLoopbackAndBadFilesArePassedOver(t *testing.T) {
 	}
 	s.network("05-large.conf", strings.Repeat(" ", maxFile)+primary)
 	s.network("10-pods.conflist", primary)
-	i, _ := s.start()
-	s.becomes(i, node.StateReady)
+	s.ready()
 	if s.types("10-pods.conflist") != "bridge portmap podtap" || s.read("00-multus.conf") != multus || s.read("01-loopback.conflist") != loopback {
 		t.Error("podtap is chained to the wrong one")
 	}
@@ -135,16 +132,14 @@ func TestWhatPodtapCannotBeChainedToIsLeftAlone(t *testing.T) {
 func TestAnEndTouchesNothing(t *testing.T) {
 	s := newScene(t)
 	s.network("10-pods.conflist", primary)
-	i, stop := s.start()
-	s.becomes(i, node.StateReady)
+	_, stop := s.ready()
 	before := s.files(s.conf.ConfDir) + s.files(s.conf.BinDir)
 	stop()
 	if after := s.files(s.conf.ConfDir) + s.files(s.conf.BinDir); after != before {
 		t.Errorf("the end changed\n%sto\n%s", before, after)
 	}
 	// And a new one finds nothing to do.
-	i, stop = s.start()
-	s.becomes(i, node.StateReady)
+	_, stop = s.ready()
 	stop()
 	if after := s.files(s.conf.ConfDir) + s.files(s.conf.BinDir); after != before {
 		t.Errorf("the next one changed\n%sto\n%s", before, after)

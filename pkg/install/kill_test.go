@@ -57,8 +57,7 @@ func TestAnInstallerKilledAtAnyStepLeavesAWorkingNode(t *testing.T) {
 				s := newScene(t)
 				s.network(c.file, c.text)
 				if c.verb == "uninstall" {
-					i, stop := s.start()
-					s.becomes(i, node.StateReady)
+					_, stop := s.ready()
 					stop()
 				}
 				child := exec.Command("/proc/self/exe")
@@ -125,8 +124,7 @@ func (s *scene) recovers(verb, file, text, when string) {
 			s.t.Fatalf("%s: the configuration is %s", when, got)
 		}
 	} else {
-		i, stop := s.start()
-		s.becomes(i, node.StateReady)
+		_, stop := s.ready()
 		stop()
 		s.works(when)
 	}

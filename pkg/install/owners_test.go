@@ -32,15 +32,14 @@ func TestAFileThatMultusWaitsForKeepsItsName(t *testing.T) {
 func TestAnEntryIsThereOnlyWithAPluginThatRuns(t *testing.T) {
 	s := newScene(t)
 	s.network("10-pods.conflist", primary)
-	i, stop := s.start()
-	s.becomes(i, node.StateReady)
+	_, stop := s.ready()
 	stop()
 	s.mounted(s.conf.BinDir, "size=1m")
 	if err := os.Remove(filepath.Join(s.conf.BinDir, "podtap")); err != nil {
 		t.Fatal(err)
 	}
 	s.remount(s.conf.BinDir, unix.MS_RDONLY, "size=1m")
-	i, _ = s.start()
+	i, _ := s.start()
 	s.becomes(i, node.StateFailing)
 	s.eventually("the entry is gone", func() bool { return s.read("10-pods.conflist") == primary })
 	if !i.ChainedSince().IsZero() {
@@ -56,12 +55,11 @@ func TestAnEntryIsThereOnlyWithAPluginThatRuns(t *testing.T) {
 func TestAnOlderPluginGoesOnBeingChained(t *testing.T) {
 	s := newScene(t)
 	s.network("10-pods.conflist", primary)
-	i, stop := s.start()
-	s.becomes(i, node.StateReady)
+	_, stop := s.ready()
 	stop()
 	s.write(s.conf.Plugin, "#!/bin/sh\nexit 1\n")
 	s.network("10-pods.conflist", primary)
-	i, _ = s.start()
+	i, _ := s.start()
 	s.eventually("the older one is chained", func() bool { return s.types("10-pods.conflist") == "bridge portmap podtap" })
 	if got := s.becomes(i, node.StateFailing); !strings.Contains(got.Message, "the plugin does not run") {
 		t.Errorf("message is %q", got.Message)
@@ -123,8 +121,7 @@ func TestWithoutAWatchAConflictIsSlowToo(t *testing.T) {
 func TestSinceWhenPodtapIsChainedSurvivesNewSettingsAndRestarts(t *testing.T) {
 	s := newScene(t)
 	s.network("10-pods.conflist", primary)
-	i, stop := s.start()
-	s.becomes(i, node.StateReady)
+	i, stop := s.ready()
 	since := i.ChainedSince()
 	s.write(s.conf.Settings, "failurePolicy: Ignore\n")
 	s.eventually("the settings are there", func() bool { return strings.Contains(s.read("10-pods.conflist"), "Ignore") })
@@ -133,16 +130,14 @@ func TestSinceWhenPodtapIsChainedSurvivesNewSettingsAndRestarts(t *testing.T) {
 		t.Errorf("after new settings it is %v, was %v", i.ChainedSince(), since)
 	}
 	stop()
-	i, stop = s.start()
-	s.becomes(i, node.StateReady)
+	i, stop = s.ready()
 	if !i.ChainedSince().Equal(since) {
 		t.Errorf("after a restart it is %v, was %v", i.ChainedSince(), since)
 	}
 	stop()
 	time.Sleep(20 * time.Millisecond)
 	s.network("10-pods.conflist", primary)
-	i, _ = s.start()
-	s.becomes(i, node.StateReady)
+	i, _ = s.ready()
 	if !i.ChainedSince().After(since) {
 		t.Errorf("after a gap it is %v, was %v", i.ChainedSince(), since)
 	}

@@ -92,6 +92,14 @@ func (s *scene) start() (i *Installer, stop func()) {
 	return i, stop
 }
 
+// ready is an installer that is at work, and ready.
+func (s *scene) ready() (i *Installer, stop func()) {
+	s.t.Helper()
+	i, stop = s.start()
+	s.becomes(i, node.StateReady)
+	return i, stop
+}
+
 // write writes a file as a network plugin does that cares: whole.
 func (s *scene) write(path, text string) {
 	s.t.Helper()

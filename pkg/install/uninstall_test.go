@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/podtap/podtap/api/node"
 )
 
 func TestUninstallingTakesPodtapOutOfEveryChain(t *testing.T) {
@@ -21,8 +19,7 @@ func TestUninstallingTakesPodtapOutOfEveryChain(t *testing.T) {
 	s.network("90-old.conflist", old)
 	s.network("95-sole.conflist", `{"cniVersion":"1.0.0","name":"wire","plugins":[{"type":"podtap","taps":[{"wire":{}}]}]}`)
 	s.network("99-bad.conflist", `{`)
-	i, stop := s.start()
-	s.becomes(i, node.StateReady)
+	_, stop := s.ready()
 	if err := Uninstall(t.Context(), s.conf, nothingElse); err == nil || !strings.Contains(err.Error(), "delete the DaemonSet first") {
 		t.Errorf("while podtapd runs: %v", err)
 	}
@@ -53,8 +50,7 @@ func TestUninstallingTakesPodtapOutOfEveryChain(t *testing.T) {
 func TestThePluginStaysWhileTheRuntimeUsesTheEntry(t *testing.T) {
 	s := newScene(t)
 	s.network("10-pods.conflist", primary)
-	i, stop := s.start()
-	s.becomes(i, node.StateReady)
+	_, stop := s.ready()
 	stop()
 	s.conf.Loaded = func(context.Context) (Loaded, error) {
 		return Loaded{Known: true, Network: "pods", Chain: []string{"bridge", "podtap"}}, nil
@@ -123,8 +119,7 @@ func TestAttachmentsOfLivingPodsNeedThePlugin(t *testing.T) {
 func TestAnEntryThatSomebodyPutsBackIsTakenOutAgain(t *testing.T) {
 	s := newScene(t)
 	s.network("10-pods.conflist", primary)
-	i, stop := s.start()
-	s.becomes(i, node.StateReady)
+	_, stop := s.ready()
 	stop()
 	chained := s.read("10-pods.conflist")
 	rounds := 0
@@ -143,8 +138,7 @@ func TestAnEntryThatSomebodyPutsBackIsTakenOutAgain(t *testing.T) {
 		t.Errorf("the configuration is %s", s.read("10-pods.conflist"))
 	}
 	// Who never stops keeps the plugin.
-	i, stop = s.start()
-	s.becomes(i, node.StateReady)
+	_, stop = s.ready()
 	stop()
 	rounds = 0
 	if err := Uninstall(t.Context(), s.conf, back(&rounds, 1000)); err == nil || !strings.Contains(err.Error(), "puts podtap's entry back") {
@@ -158,8 +152,7 @@ func TestAnEntryThatSomebodyPutsBackIsTakenOutAgain(t *testing.T) {
 func TestAFileThatCannotBeReadKeepsNoEntryInOthers(t *testing.T) {
 	s := newScene(t)
 	s.network("10-pods.conflist", primary)
-	i, stop := s.start()
-	s.becomes(i, node.StateReady)
+	_, stop := s.ready()
 	stop()
 	s.network("05-big.conf", strings.Repeat(" ", maxFile+1))
 	s.network("06-big.conflist", strings.Repeat(" ", maxFile+1))

@@ -56,8 +56,7 @@ func TestAConfigurationOfOnePluginBecomesAListAndBack(t *testing.T) {
 func TestAnOwnerWhoWritesHisOnePluginAgainIsFollowed(t *testing.T) {
 	s := newScene(t)
 	s.network("10-pods.conf", single)
-	i, _ := s.start()
-	s.becomes(i, node.StateReady)
+	i, _ := s.ready()
 	s.network("10-pods.conf", strings.Replace(single, "1.50e3", "9000", 1))
 	s.eventually("the list has what is new", func() bool {
 		text, err := os.ReadFile(filepath.Join(s.conf.ConfDir, "10-pods.conflist"))
