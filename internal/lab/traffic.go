@@ -104,12 +104,13 @@ func Payload(n, size int) []byte {
 func Burst(t T, from, to *net.UDPConn, target string, count, size int, captures ...*Capture) int {
 	t.Helper()
 	// An ordinary user's socket takes about 200 KiB, and a packet in it takes up to
-	// three times its size.
-	window := min(64, 48<<10/size)
+	// three times its size. What a capture has to hold may be two windows: it is waited
+	// for at the end of one, when the next is on its way.
+	window := max(1, min(32, 24<<10/size))
 	address := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(target))
 	seen := make([]int, len(captures))
 	for i, c := range captures {
-		seen[i] = c.Len()
+		seen[i] = len(c.Settle(0)) // what came before is no part of what is waited for
 	}
 	b := make([]byte, 65536)
 	received, sent := 0, 0
