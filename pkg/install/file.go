@@ -41,12 +41,20 @@ func replace(path string, old, text []byte) error {
 		return err
 	}
 	defer os.Remove(temp)
-	// Looking and then renaming would lose what somebody writes in between. An
-	// exchange loses nothing: it brings out what was there.
+	if now, err := readFile(path); err != nil || !bytes.Equal(now, old) {
+		return errors.Join(err, errChanged)
+	}
+	return exchange(path, temp, old, text)
+}
+
+// exchange puts a temporary file, which has text, into the place of a file that had
+// old when somebody looked. Renaming would lose what was written since; an exchange
+// loses nothing, because it brings out what was there.
+func exchange(path, temp string, old, text []byte) error {
 	put, expected := text, old
-	for range exchangeRounds {
-		if now, err := readFile(path); err != nil || !bytes.Equal(now, expected) {
-			return errors.Join(err, errChanged)
+	for round := range exchangeRounds {
+		if now, err := readFile(path); round > 0 && (err != nil || !bytes.Equal(now, expected)) {
+			return errors.Join(err, errChanged) // newer still, and in its place
 		}
 		err := unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, path, unix.RENAME_EXCHANGE)
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // a file system that cannot

@@ -46,6 +46,7 @@ func TestANodeWithoutANetworkWaitsForOne(t *testing.T) {
 
 func TestARewrittenConfigurationIsChainedAgain(t *testing.T) {
 	s := newScene(t)
+	s.pace.resync = time.Hour // it is the change itself that wakes podtapd
 	s.network("10-pods.conflist", primary)
 	i, _ := s.ready()
 	s.network("10-pods.conflist", strings.Replace(primary, "1500.0", "9000", 1))
@@ -70,6 +71,7 @@ func TestARewrittenConfigurationIsChainedAgain(t *testing.T) {
 
 func TestANetworkOfALowerNameTakesOver(t *testing.T) {
 	s := newScene(t)
+	s.pace.resync = time.Hour // it is the change itself that wakes podtapd
 	s.network("10-pods.conflist", primary)
 	i, _ := s.ready()
 	s.network("05-other.conflist", strings.Replace(primary, "bridge", "ptp", 1))
@@ -180,9 +182,8 @@ func TestSettingsAreFollowedWithoutARestart(t *testing.T) {
 	if err := os.Symlink("..data/config.yaml", s.conf.Settings); err != nil {
 		t.Fatal(err)
 	}
-	i, _ := s.start()
-	i.pace.resync = time.Hour
-	s.becomes(i, node.StateReady)
+	s.pace.resync = time.Hour
+	i, _ := s.ready()
 	if !strings.Contains(s.read("10-pods.conflist"), `"failurePolicy":"Ignore"`) {
 		t.Errorf("the configuration is %s", s.read("10-pods.conflist"))
 	}

@@ -28,6 +28,7 @@ const (
 type scene struct {
 	t    *testing.T
 	conf Config
+	pace pace // of installers that start from now on
 }
 
 // configAt is a node's folders below one.
@@ -41,7 +42,7 @@ func configAt(dir string) Config {
 
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	s := &scene{t, configAt(t.TempDir())}
+	s := &scene{t, configAt(t.TempDir()), fastPace()}
 	for _, d := range []string{s.conf.BinDir, s.conf.ConfDir, filepath.Dir(s.conf.Settings), filepath.Dir(s.conf.Plugin)} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
@@ -67,7 +68,7 @@ func fastPace() pace {
 func (s *scene) start() (i *Installer, stop func()) {
 	s.t.Helper()
 	i = New(s.conf)
-	i.pace = fastPace()
+	i.pace = s.pace
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- i.Run(ctx) }()
