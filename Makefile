@@ -11,7 +11,7 @@ LDFLAGS := -s -w -X github.com/podtap/podtap/internal/version.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOTESTSUM   := gotest.tools/gotestsum@v1.13.0
 # Modules of their own, for what the programs themselves never need.
-MODULES := deploy/test scripts/image
+MODULES := deploy/test plugins/tap/drivers scripts/image
 CLUSTER := scripts/cluster/cluster.sh
 # PACKAGE:TARGET, each for FUZZTIME.
 FUZZ := tap:FuzzParse cniconf:FuzzParse cniconf:FuzzPrevResult policy:FuzzParse policy:FuzzAllow mirror:FuzzAlias install:FuzzChain
@@ -37,7 +37,7 @@ demo: build ## a tapped pod on two nodes made of network namespaces
 	$(BIN)/kubectl-podtap demo
 
 test: ## all tests, in network namespaces of their own
-	@set -e; for m in $(MODULES); do echo "== $$m"; (cd $$m && $(GO) test ./...); done
+	@set -e; for m in $(MODULES); do echo "== $$m"; (cd $$m && $(GO) test -count=1 ./...); done
 	$(GO) run $(GOTESTSUM) --format pkgname -- -count=1 -timeout 20m ./...
 
 e2e: build image ## podtap in a real cluster of two nodes on this machine, as root; takes about 10 minutes more the first time
