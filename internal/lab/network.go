@@ -161,6 +161,7 @@ type Pod struct {
 	*Space
 	IPv4, IPv6 string
 	Host       *Host
+	Port       string // the host's end of its cable
 }
 
 // Pod adds a pod with an interface eth0 of an MTU on the host's bridge cni0, which
@@ -172,11 +173,10 @@ func (h *Host) Pod(name string, mtu int) *Pod {
 		h.Address("cni0", fmt.Sprintf("198.18.%d.1/24", 100+h.number), fmt.Sprintf("fd00:18:%d::1/64", h.number))
 	}
 	h.pods++
-	p := &Pod{Space: NewSpace(h.t, h.Name+"-"+name), Host: h,
+	p := &Pod{Space: NewSpace(h.t, h.Name+"-"+name), Host: h, Port: fmt.Sprintf("pod%d", h.pods),
 		IPv4: fmt.Sprintf("198.18.%d.%d", 100+h.number, 1+h.pods), IPv6: fmt.Sprintf("fd00:18:%d::%d", h.number, 1+h.pods)}
-	port := fmt.Sprintf("pod%d", h.pods)
-	Cable(h.Space, port, p.Space, "eth0", mtu)
-	h.Enslave(port, "cni0")
+	Cable(h.Space, p.Port, p.Space, "eth0", mtu)
+	h.Enslave(p.Port, "cni0")
 	p.Address("eth0", p.IPv4+"/24", p.IPv6+"/64")
 	p.Route("", fmt.Sprintf("198.18.%d.1", 100+h.number))
 	p.Route("", fmt.Sprintf("fd00:18:%d::1", h.number))

@@ -35,14 +35,24 @@ type Sandbox struct {
 	Namespace   string
 	Name        string
 	Annotations map[string]string // nil: the runtime hands none over
+	// Ports are of the node, and lead to ports of the pod: UDP, for portmap.
+	Ports map[int]int
 }
 
 func (s Sandbox) config() *libcni.RuntimeConf {
 	c := &libcni.RuntimeConf{ContainerID: s.ID, NetNS: s.NetNS, IfName: s.IfName, Args: [][2]string{
 		{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", s.Namespace}, {"K8S_POD_NAME", s.Name}, {"K8S_POD_INFRA_CONTAINER_ID", s.ID},
 	}}
+	c.CapabilityArgs = map[string]any{}
 	if s.Annotations != nil {
-		c.CapabilityArgs = map[string]any{"io.kubernetes.cri.pod-annotations": s.Annotations}
+		c.CapabilityArgs["io.kubernetes.cri.pod-annotations"] = s.Annotations
+	}
+	var ports []map[string]any
+	for node, pod := range s.Ports {
+		ports = append(ports, map[string]any{"hostPort": node, "containerPort": pod, "protocol": "udp"})
+	}
+	if ports != nil {
+		c.CapabilityArgs["portMappings"] = ports
 	}
 	return c
 }
@@ -103,15 +113,15 @@ func (r *Runtime) Status(conflist string) error {
 // pluginDir is the environment variable that tells the lab where the plugins are.
 const pluginDir = "PODTAP_LAB_PLUGINS"
 
-// buildPlugins builds containernetworking's bridge and host-local, which go.mod
-// has as tools.
+// buildPlugins builds those of containernetworking's plugins that go.mod has as
+// tools.
 func buildPlugins(dir string) error {
 	out, err := exec.Command("go", "build", "-o", dir+"/", "tool").CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("build bridge and host-local: %w\n%s", err, out)
+		return fmt.Errorf("build containernetworking's plugins: %w\n%s", err, out)
 	}
 	return nil
 }
 
-// Plugins is the directory with bridge and host-local, in tests whose Main built them.
+// Plugins is the directory with these plugins, in tests whose Main built them.
 func Plugins() string { return os.Getenv(pluginDir) }

@@ -114,6 +114,7 @@ func TestSomeCollectorsAreRefusedWhoeverAsks(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.node.Up("flannel.1")
+	s.node.VXLAN("vxlan.calico", 4096, 4789)
 	s.pod.Address("lo", "198.18.9.9/32")
 	untouched := s.untouched()
 	for name, c := range map[string]struct {
@@ -125,7 +126,8 @@ func TestSomeCollectorsAreRefusedWhoeverAsks(t *testing.T) {
 		"the pod's IPv4 address, mapped":          {`"vni":7,"remote":"::ffff:` + s.pod.IPv4 + `"`, []string{s.pod.IPv4, "pod's own address"}},
 		"an address that the chain does not know": {`"vni":7,"remote":"198.18.9.9"`, []string{"pod's own address"}},
 		"the cluster network's port and VNI":      {`"vni":1,"port":8472,"remote":"198.18.0.200"`, []string{"flannel.1", "port 8472 with VNI 1", "choose another"}},
-		"the same, from the pod":                  {`"vni":1,"port":8472,"placement":"pod","oversize":"fragment","remote":"198.18.0.200"`, []string{"flannel.1"}},
+		"Calico's, at the usual port":             {`"vni":4096,"remote":"198.18.0.200"`, []string{"vxlan.calico", "port 4789 with VNI 4096", "choose another"}},
+		"flannel's, from the pod":                 {`"vni":1,"port":8472,"placement":"pod","oversize":"fragment","remote":"198.18.0.200"`, []string{"flannel.1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := s.in(t)
@@ -141,7 +143,8 @@ func TestSomeCollectorsAreRefusedWhoeverAsks(t *testing.T) {
 			untouched(t)
 		})
 	}
-	for _, fields := range []string{`"vni":1,"remote":"198.18.0.200"`, `"vni":2,"port":8472,"remote":"198.18.0.200"`} {
+	for _, fields := range []string{`"vni":1,"remote":"198.18.0.200"`, `"vni":2,"port":8472,"remote":"198.18.0.200"`,
+		`"vni":4096,"port":8472,"remote":"198.18.0.200"`} {
 		conf := s.configured(`{"vxlan":{` + fields + `}}`)
 		s.call("ADD", conf).succeeds()
 		s.call("ADD", conf).succeeds() // its own relay is not foreign

@@ -264,7 +264,8 @@ func prevResult(version string, p *lab.Pod) json.RawMessage {
 		version, p.Link("eth0").Attrs().HardwareAddr, p.Path(), family4, p.IPv4, family6, p.IPv6))
 }
 
-// binaries is a directory where a runtime finds podtap, bridge and host-local.
+// binaries is a directory where a runtime finds podtap and containernetworking's
+// plugins.
 func binaries(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -272,11 +273,17 @@ func binaries(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, program := range map[string]string{"podtap": self, "bridge": filepath.Join(lab.Plugins(), "bridge"),
-		"host-local": filepath.Join(lab.Plugins(), "host-local")} {
-		if err := os.Symlink(program, filepath.Join(dir, name)); err != nil {
+	programs, err := filepath.Glob(filepath.Join(lab.Plugins(), "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, program := range programs {
+		if err := os.Symlink(program, filepath.Join(dir, filepath.Base(program))); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := os.Symlink(self, filepath.Join(dir, "podtap")); err != nil {
+		t.Fatal(err)
 	}
 	return dir
 }
