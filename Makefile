@@ -19,7 +19,7 @@ FUZZTIME ?= 10m
 
 export CGO_ENABLED := 0
 
-.PHONY: build image manifests demo test e2e e2e-containerd fuzz check bench clean
+.PHONY: build image manifests demo test e2e e2e-containerd bench-scale fuzz check bench clean
 
 build: ## the programs, into bin/
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/podtap ./plugins/tap
@@ -40,11 +40,20 @@ test: ## all tests, in network namespaces of their own
 	@set -e; for m in $(MODULES); do echo "== $$m"; (cd $$m && $(GO) test -count=1 ./...); done
 	$(GO) run $(GOTESTSUM) --format pkgname -- -count=1 -timeout 20m ./...
 
+# What `make e2e` goes through; scripts/e2e.sh --help tells what each lane is.
+LANES ?= cluster networks multus faults
+# containerd's version in the cluster: 2.2, 1.7, or deb, which is Debian's.
+CTRD  ?= 2.2
+export CTRD
+
 e2e: build image ## podtap in a real cluster of two nodes on this machine, as root; takes about 10 minutes more the first time
-	scripts/e2e.sh
+	scripts/e2e.sh $(LANES)
 
 e2e-containerd: build ## the quick lane: real containerd, no Kubernetes
 	scripts/e2e.sh containerd
+
+bench-scale: build image ## a hundred pods at once, with podtap and without it in turn
+	ROUNDS=$(or $(ROUNDS),5) scripts/e2e.sh scale
 
 fuzz: ## each parser, for FUZZTIME (10m) each
 	@set -e; for f in $(FUZZ); do \

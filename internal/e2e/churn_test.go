@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 )
@@ -62,7 +61,7 @@ func often(pause time.Duration, do func()) func(<-chan struct{}) {
 
 func signal(name string) func() {
 	return func() {
-		for _, node := range []string{"n1", "n2"} {
+		for _, node := range nodes {
 			_, _ = try("", "sh", node, "pkill", "-"+name, "-x", "podtapd")
 		}
 	}
@@ -91,17 +90,9 @@ func testChurn(t *testing.T) {
 		}
 	})
 	t.Run("no podtapd at all", func(t *testing.T) {
-		kubectl(t, "-n", system, "patch", "daemonset", "podtap", "-p", `{"spec":{"template":{"spec":{"nodeSelector":{"no-such":"node"}}}}}`)
-		eventually(t, patience, "podtapd is gone", func() error {
-			out, err := try("", "kubectl", "-n", system, "get", "pods", "-l", "app.kubernetes.io/name=podtap", "-o", "name")
-			if err == nil && strings.TrimSpace(out) != "" {
-				err = fmt.Errorf("there is %s", out)
-			}
-			return err
-		})
+		absent(t)
 		churn(t, 143, true, func(<-chan struct{}) {})
-		kubectl(t, "-n", system, "patch", "daemonset", "podtap", "--type=json", "-p", `[{"op":"remove","path":"/spec/template/spec/nodeSelector/no-such"}]`)
-		ready(t, patience)
+		present(t)
 	})
 	ready(t, patience)
 }

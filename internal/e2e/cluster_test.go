@@ -102,8 +102,10 @@ func apply(t *testing.T, manifest string) {
 type pod struct {
 	namespace, name, node string
 	annotation            string // podtap.io/taps; "" for none
+	annotated             string // more annotations, `KEY: VALUE, ...`
 	command               []string
 	init                  []string // command of an init container, if any
+	ports                 string   // of its container, `{...}, ...`
 	more                  string   // fields of the pod's spec
 	restart               string   // default Never
 }
@@ -127,22 +129,29 @@ func (p pod) spec(indent string) string {
 	if p.more != "" {
 		fmt.Fprintf(&b, "%s%s\n", indent, p.more)
 	}
-	container := func(list, name string, command []string) {
-		fmt.Fprintf(&b, "%s%s:\n%s- {name: %s, image: \"lab.local/netutil:1\", imagePullPolicy: Never, command: [%s]}\n", indent, list, indent, name, quoted(command))
+	container := func(list, name string, command []string, ports string) {
+		fmt.Fprintf(&b, "%s%s:\n%s- {name: %s, image: \"lab.local/netutil:1\", imagePullPolicy: Never, command: [%s], ports: [%s]}\n", indent, list, indent, name, quoted(command), ports)
 	}
 	if p.init != nil {
-		container("initContainers", "first", p.init)
+		container("initContainers", "first", p.init, "")
 	}
-	container("containers", "main", p.command)
+	container("containers", "main", p.command, p.ports)
 	return b.String()
 }
 
-// annotations is the metadata's line for the taps.
+// annotations is the metadata's line for the taps, and for what else the pod has.
 func (p pod) annotations(indent string) string {
-	if p.annotation == "" {
+	var all []string
+	if p.annotation != "" {
+		all = append(all, fmt.Sprintf("podtap.io/taps: '%s'", p.annotation))
+	}
+	if p.annotated != "" {
+		all = append(all, p.annotated)
+	}
+	if len(all) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%sannotations: {podtap.io/taps: '%s'}\n", indent, p.annotation)
+	return fmt.Sprintf("%sannotations: {%s}\n", indent, strings.Join(all, ", "))
 }
 
 func (p pod) manifest() string {

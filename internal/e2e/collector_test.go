@@ -38,14 +38,19 @@ const (
 	apartAddress = "198.18.0.100"
 )
 
-// makeApart makes that machine; it ends with the tests.
+// makeApart makes that machine; it ends with the tests. It has the same MAC each time: the
+// nodes would send copies to that of the last run's for some seconds.
 func makeApart() (remove func(), err error) {
 	name := networkOf(apart)
-	remove = func() { _ = exec.Command("ip", "netns", "del", name).Run() }
+	remove = func() {
+		_ = exec.Command("ip", "link", "del", cluster+"collector").Run() // for a namespace ends some time later
+		_ = exec.Command("ip", "netns", "del", name).Run()
+	}
+	remove() // what tests that were killed have left
 	for _, args := range [][]string{
 		{"netns", "add", name},
-		{"link", "add", "labcollector", "type", "veth", "peer", "name", "eth0", "netns", name},
-		{"link", "set", "labcollector", "master", "labbr0", "up"},
+		{"link", "add", cluster + "collector", "type", "veth", "peer", "name", "eth0", "address", "02:00:c6:12:00:64", "netns", name},
+		{"link", "set", cluster + "collector", "master", cluster + "br0", "up"},
 		{"-n", name, "addr", "add", apartAddress + "/24", "dev", "eth0"},
 		{"-n", name, "link", "set", "eth0", "up"},
 	} {
@@ -57,7 +62,7 @@ func makeApart() (remove func(), err error) {
 }
 
 // networkOf is a node's network, as the host knows it.
-func networkOf(node string) string { return "lab-" + node }
+func networkOf(node string) string { return cluster + "-" + node }
 
 // collect starts a collector for a VNI on a node; more is for its VXLAN device.
 func collect(t *testing.T, node string, vni int, more ...string) *collector {

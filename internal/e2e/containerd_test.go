@@ -20,7 +20,7 @@ import (
 // and podtapd beside it, without Kubernetes.
 func TestPodtapWithContainerdAlone(t *testing.T) {
 	if lane != "containerd" {
-		t.Skip("this is for `make e2e-containerd`")
+		t.Skip("this is for `scripts/e2e.sh containerd`")
 	}
 	const n = "n1"
 	pristine[n] = must(t, "sh", n, "sh", "-c", conflist)

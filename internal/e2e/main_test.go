@@ -6,13 +6,13 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // root of the repository.
@@ -27,7 +27,11 @@ var root = func() string {
 // script of the cluster.
 var script = filepath.Join(root, "scripts", "cluster", "cluster.sh")
 
-// lane is what there is to test with: a whole cluster, or containerd alone.
+// cluster is its name, with which its links and network namespaces begin.
+var cluster = cmp.Or(os.Getenv("NAME"), "lab")
+
+// lane is which of the tests are wanted, as scripts/e2e.sh names them: each needs another
+// cluster, or containerd alone.
 var lane = os.Getenv("PODTAP_E2E")
 
 func TestMain(m *testing.M) {
@@ -50,13 +54,7 @@ func TestMain(m *testing.M) {
 // TestPodtapInACluster is one story: each part finds podtap installed, and leaves it
 // so; the last one takes it off.
 func TestPodtapInACluster(t *testing.T) {
-	if lane != "cluster" {
-		t.Skip("this is for `make e2e`")
-	}
-	for _, part := range []struct {
-		name string
-		do   func(*testing.T)
-	}{
+	tell(t, "cluster", []part{
 		{"one manifest makes both nodes ready", testInstall},
 		{"what a pod sends and receives arrives on the other node", testCopies},
 		{"pods of every kind are tapped", testKinds},
@@ -71,13 +69,5 @@ func TestPodtapInACluster(t *testing.T) {
 		{"a fight over the configuration is a conflict", testConflict},
 		{"nodes with the startup taint wait for podtap", testStartupTaint},
 		{"uninstalling leaves nothing", testUninstall},
-	} {
-		begin := time.Now()
-		fmt.Fprintf(os.Stderr, "%s %s ...\n", begin.Format(time.TimeOnly), part.name)
-		good := t.Run(part.name, part.do)
-		fmt.Fprintf(os.Stderr, "%s %s: %.0f s, good: %v\n", time.Now().Format(time.TimeOnly), part.name, time.Since(begin).Seconds(), good)
-		if !good && part.name == "one manifest makes both nodes ready" {
-			t.Fatal("without podtap the rest says nothing")
-		}
-	}
+	})
 }

@@ -54,7 +54,7 @@ func settings(t *testing.T, text string) {
 // chainHas waits until the nodes' configuration has some words.
 func chainHas(t *testing.T, words string) {
 	t.Helper()
-	for _, node := range []string{"n1", "n2"} {
+	for _, node := range nodes {
 		// The kubelet refreshes mounted ConfigMaps each minute or so.
 		eventually(t, 3*time.Minute, "the configuration of "+node+" has "+words, func() error {
 			out, err := try("", "sh", node, "sh", "-c", "cat /etc/cni/net.d/*.conflist")

@@ -58,12 +58,12 @@ func testCommandLine(t *testing.T) {
 	ns := space(t)
 	at := collect(t, apart, 130)
 	to := server(t, ns, "n2").ip(t)
-	for _, n := range []string{"n1", "n2"} {
+	for _, n := range nodes {
 		pod{namespace: ns, name: "tapped-" + n, node: n, annotation: `{vxlan: {vni: 130, remote: 198.18.0.100}}`,
 			init: udpTo(to, 10), command: []string{"sleep", "600"}}.start(t)
 	}
 	arrives(t, at, 10*2*2, func(flow) bool { return true })
-	for _, n := range []string{"n1", "n2"} {
+	for _, n := range nodes {
 		tap := listed(t, ns, "tapped-"+n)
 		if tap.Node != n || tap.Namespace != ns || tap.Destination != "198.18.0.100:4789/130" || len(tap.Directions) != 2 {
 			t.Errorf("on %s the tap is %+v", n, tap)

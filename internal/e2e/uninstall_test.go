@@ -11,9 +11,8 @@ import (
 func testUninstall(t *testing.T) {
 	ns := space(t)
 	before := pod{namespace: ns, name: "before", node: "n1", annotation: "{vxlan: {vni: 150, remote: 198.18.0.12}}", command: []string{"sleep", "600"}}.start(t)
-	uninstall := filepath.Join(root, "deploy", "kustomize", "uninstall")
 	churn(t, 151, false, func(<-chan struct{}) {
-		if _, err := try("", "kubectl", "apply", "-k", uninstall); err != nil {
+		if _, err := try("", "kubectl", "apply", "-k", uninstaller); err != nil {
 			t.Error(err)
 		}
 		if _, err := try("", "kubectl", "-n", system, "wait", "--for=condition=complete", "--timeout=150s", "job/podtap-uninstall"); err != nil {
@@ -21,7 +20,7 @@ func testUninstall(t *testing.T) {
 			t.Errorf("%v\n%s", err, out)
 		}
 	})
-	for _, node := range []string{"n1", "n2"} {
+	for _, node := range nodes {
 		if got := on(t, node, "sh", "-c", conflist); got != strings.TrimSpace(pristine[node]) {
 			t.Errorf("on %s the configuration is\n%s\nwant\n%s", node, got, pristine[node])
 		}
@@ -35,7 +34,7 @@ func testUninstall(t *testing.T) {
 	if out, err := try("", "kubectl", "-n", system, "get", "daemonset", "podtap"); err == nil {
 		t.Errorf("there still is %s", out)
 	}
-	must(t, "kubectl", "delete", "-k", uninstall, "--timeout=60s")
+	must(t, "kubectl", "delete", "-k", uninstaller, "--timeout=60s")
 	must(t, "kubectl", "delete", "-k", filepath.Join(root, "deploy", "kustomize", "base"), "--ignore-not-found", "--timeout=120s")
 	// Pods live on, go, and come.
 	if got := before.get(t, ".status.phase"); got != "Running" {

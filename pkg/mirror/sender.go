@@ -25,7 +25,7 @@ type Sender struct {
 const (
 	DropDown    = "down"    // the relay was down, or deleted
 	DropNoRoute = "noRoute" // the node had no route to the collector
-	DropOther   = "other"   // the device could not send them, for want of memory, say
+	DropOther   = "other"   // the device could not send them: for want of memory, or over IPv6 of room in the path
 )
 
 // senderOf reads the counters of a VXLAN device, which leaves the copies' Ethernet

@@ -24,12 +24,12 @@ build() {
 	build_tools
 	build_containerd
 	local plugins=github.com/containernetworking/plugins/plugins
-	go_install cni "$W/bin/cni" $plugins/main/{bridge,loopback,ptp}@$CNI_PLUGINS $plugins/ipam/host-local@$CNI_PLUGINS \
+	go_install cni "$W/bin/cni" $plugins/main/{bridge,loopback,macvlan,ptp}@$CNI_PLUGINS $plugins/ipam/host-local@$CNI_PLUGINS \
 		$plugins/meta/{portmap,bandwidth,tuning,firewall}@$CNI_PLUGINS
 	rm -f "$W/bin/cni/logcni" # of an older version of this script
 	go_build crisb "$SRC/cri" "$W/bin/crisb" .
-	[ "${1:-}" != multus ] ||
-		go_build multus "$SRC/multus" "$W/bin/multus" gopkg.in/k8snetworkplumbingwg/multus-cni.v4/cmd/multus
+	local multus=gopkg.in/k8snetworkplumbingwg/multus-cni.v4/cmd
+	[ "${1:-}" != multus ] || go_build multus-thin "$SRC/multus" "$W/bin/" $multus/{multus,passthru-cni}
 	[ "$KUBE" = 0 ] || build_kube
 }
 

@@ -31,10 +31,10 @@ kubeconf() {
 	cat >"$R/$1.kubeconfig" <<-Y
 	apiVersion: v1
 	kind: Config
-	clusters: [{name: $NAME, cluster: {server: "https://$CP:6443", certificate-authority: $R/pki/ca.crt}}]
-	users: [{name: $1, user: {client-certificate: $R/pki/$1.crt, client-key: $R/pki/$1.key}}]
-	contexts: [{name: $NAME, context: {cluster: $NAME, user: $1}}]
-	current-context: $NAME
+	clusters: [{name: "$NAME", cluster: {server: "https://$CP:6443", certificate-authority: $R/pki/ca.crt}}]
+	users: [{name: "$1", user: {client-certificate: $R/pki/$1.crt, client-key: $R/pki/$1.key}}]
+	contexts: [{name: "$NAME", context: {cluster: "$NAME", user: "$1"}}]
+	current-context: "$NAME"
 	Y
 	chmod 600 "$R/$1.kubeconfig"
 }
