@@ -64,6 +64,9 @@ func (f *nodeFlags) install(log *slog.Logger, runtime *cri.Client) install.Confi
 		c.Loaded = func(ctx context.Context) (install.Loaded, error) {
 			n, known, err := runtime.Network(ctx)
 			l := install.Loaded{Known: known, Network: n.Name, Chain: n.Plugins}
+			if len(n.Configs) > 0 && n.Configs[0] != "" {
+				l.First = []byte(n.Configs[0])
+			}
 			if at := slices.Index(n.Plugins, "podtap"); at >= 0 && n.Configs[at] != "" {
 				l.Entry = []byte(n.Configs[at])
 			}

@@ -264,3 +264,46 @@ func TestTheMultusAttachmentIsOneTap(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestASecondInterfaceIsTappedInItsChain(t *testing.T) {
+	objects := documents(t, "multus-interface.yaml")
+	list, err := libcni.ConfListFromBytes([]byte(at[string](t, objects[0], "spec", "config")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := at[string](t, objects[0], "metadata", "name")
+	if got := at[string](t, objects[1], "metadata", "annotations", "k8s.v1.cni.cncf.io/networks"); got != name || list.Name != name {
+		t.Errorf("the pod asks for %q of %q", got, list.Name)
+	}
+	oneTap(t, list.Plugins[len(list.Plugins)-1].Bytes, "")
+}
+
+func TestTheAuxiliaryChainsTapNamesItsInterface(t *testing.T) {
+	oneTap(t, []byte(read(t, "multus-auxiliary-taps.conf")), "eth0")
+}
+
+// oneTap insists that a plugin's configuration has one tap, of an interface.
+func oneTap(t *testing.T, text []byte, of string) {
+	t.Helper()
+	c, err := cniconf.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if taps, err := c.NetworkTaps(); err != nil || len(taps) != 1 || taps[0].Interface != of {
+		t.Errorf("the taps are %+v, %v", taps, err)
+	}
+}
+
+// The cluster's tests run the samples; who reads the guide shall get the same.
+func TestTheGuideToMultusHasTheSamples(t *testing.T) {
+	guide := read(t, "../../docs/multus.md")
+	for _, name := range []string{"multus-default.conf", "multus-attachment.yaml", "multus-interface.yaml", "multus-auxiliary.conf", "multus-auxiliary-taps.conf"} {
+		text := read(t, name)
+		for strings.HasPrefix(text, "#") { // what the guide says in other words
+			_, text, _ = strings.Cut(text, "\n")
+		}
+		if !strings.Contains(guide, "\n"+text+"```\n") || !strings.Contains(guide, "(../deploy/samples/"+name+")") {
+			t.Errorf("the guide has not, word for word, or names not:\n%s\n%s", name, text)
+		}
+	}
+}

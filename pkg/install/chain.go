@@ -51,6 +51,9 @@ func (i *Installer) write(ctx context.Context, n *network, drifted bool) error {
 	}
 	if path == n.path {
 		err = replace(path, n.text, text)
+	} else if user := i.conf.userOf(ctx, n); user != "" {
+		err = fmt.Errorf("%w: podtap would have to make a list of %s, and %s needs that under its own name; give the network a .conflist",
+			errUnsupported, n.base(), user)
 	} else {
 		err = n.becomeList(path, text)
 	}
@@ -67,10 +70,6 @@ func (i *Installer) write(ctx context.Context, n *network, drifted bool) error {
 // that. As long as both are there, the runtime goes on with one of them, and both
 // make the same network.
 func (n *network) becomeList(path string, text []byte) error {
-	if user := mentioned(filepath.Dir(n.path), n.base()); user != "" {
-		return fmt.Errorf("%w: podtap would have to make a list of %s, and %s needs that under its own name; give the network a .conflist",
-			errUnsupported, n.base(), user)
-	}
 	info, err := os.Lstat(n.path)
 	if err != nil {
 		return err
@@ -111,14 +110,12 @@ func withdraw(path string, text []byte) error {
 }
 
 // loaded waits until the runtime has loaded the chain, for containerd has been
-// seen to miss a change. Where the runtime does not tell, there is nothing to wait for.
+// seen to miss a change, and until Multus has it too, where that goes by a copy. Where
+// nobody tells, there is nothing to wait for.
 func (i *Installer) loaded(ctx context.Context, n *network) error {
-	if i.conf.Loaded == nil {
-		return nil
-	}
 	var problem error
 	for deadline := time.Now().Add(i.pace.load); ; {
-		l, err := i.conf.Loaded(ctx)
+		l, err := i.conf.load(ctx)
 		if err != nil && i.confirmed {
 			return nil // it is down; when it comes up again it reads the folder
 		}
@@ -138,19 +135,29 @@ func (i *Installer) loaded(ctx context.Context, n *network) error {
 		}
 	}
 	i.unchained()
-	if time.Since(i.nudged) > i.pace.resync {
+	if time.Since(i.nudged) > i.pace.resync && multusOf(i.conf.ConfDir).disagrees(n, i.entry) == nil {
 		i.nudged = time.Now()
 		i.conf.nudge()
 	}
 	return problem
 }
 
+// load asks the runtime; where it cannot be asked, it does not tell.
+func (c Config) load(ctx context.Context) (Loaded, error) {
+	if c.Loaded == nil {
+		return Loaded{}, nil
+	}
+	return c.Loaded(ctx)
+}
+
 // disagrees says how what the runtime uses is not what is in the folder.
 func (i *Installer) disagrees(l Loaded, n *network) error {
-	multus := len(l.Chain) > 0 && (l.Chain[0] == "multus" || l.Chain[0] == "multus-shim")
 	switch {
-	case !l.Known || multus:
-		return nil
+	case !l.Known || l.multus():
+		if err := multusOf(i.conf.ConfDir).disagrees(n, i.entry); err != nil {
+			return err
+		}
+		return l.loadedMultus().disagrees(n, i.entry)
 	case l.Network == "":
 		return fmt.Errorf("the runtime has loaded no network, although %s is there; its log says why", n.base())
 	case l.Network != n.name:
@@ -161,6 +168,15 @@ func (i *Installer) disagrees(l Loaded, n *network) error {
 		return fmt.Errorf("the runtime has loaded podtap's entry of %s with other settings; its log says why; a restart of the runtime helps", n.base())
 	}
 	return nil
+}
+
+// userOf is who names a network's file, in the folder or as the runtime has loaded it
+// from another; "" for nobody.
+func (c Config) userOf(ctx context.Context, n *network) string {
+	if l, err := c.load(ctx); err == nil && l.multus() && bytes.Contains(l.First, []byte(n.base())) {
+		return "Multus, as the runtime has loaded it,"
+	}
+	return mentioned(filepath.Dir(n.path), n.base())
 }
 
 // mentioned is a configuration of Multus' that names a file, which must not vanish

@@ -51,6 +51,7 @@ type Loaded struct {
 	Known   bool // some runtimes do not tell
 	Network string
 	Chain   []string // the types of its plugins
+	First   []byte   // the first plugin's element; nil where the runtime does not tell
 	Entry   []byte   // podtap's element; nil where the runtime does not tell
 }
 

@@ -37,19 +37,24 @@ type network struct {
 	wrapped string
 }
 
-// discover finds the network that the runtime uses: the first configuration by
-// name, but for those that are no pod network of their own. skipped says which
-// files are none at all. The error wraps errNoNetwork where there is none, and
-// errUnsupported where podtap cannot be chained to the one that there is.
+// discover finds the network of the pods: the first configuration by name, but for
+// those that are no pod network of their own, or the one that Multus calls, where
+// Multus comes first. skipped says which files are none at all. The error wraps
+// errNoNetwork where there is none, and errUnsupported where podtap cannot be chained
+// to the one that there is.
 func discover(folder string) (n *network, skipped error, err error) {
 	files, err := configurations(folder)
 	if err != nil {
 		return nil, nil, err
 	}
+	multus := multusOf(folder)
+	var passed error
 	for _, path := range files {
 		n, err := readNetwork(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // gone since
+		case n != nil && multus.calls(n) != nil:
+			passed = multus.calls(n)
 		case errors.Is(err, errUnsupported):
 			return nil, skipped, err
 		case err != nil:
@@ -59,7 +64,14 @@ func discover(folder string) (n *network, skipped error, err error) {
 			return n, skipped, nil
 		}
 	}
-	return nil, skipped, fmt.Errorf("%w in %s", errNoNetwork, folder)
+	if passed != nil {
+		return nil, skipped, fmt.Errorf("%w: %w", errUnsupported, passed)
+	}
+	err = fmt.Errorf("%w in %s", errNoNetwork, folder)
+	if multus.copied() != nil {
+		err = fmt.Errorf("%w but a copy of one in %s, which is Multus' own; podtap is chained to the network's own file, which has to be there, too", err, multus.file)
+	}
+	return nil, skipped, err
 }
 
 // configurations are the files of a folder that runtimes read, in their order.
@@ -71,27 +83,28 @@ func configurations(folder string) ([]string, error) {
 
 // readNetwork reads one file; it is nil where that is not a pod network of its own.
 func readNetwork(path string) (*network, error) {
-	text, err := readFile(path)
-	if err != nil {
+	text, known, err := readConfiguration(path)
+	if err != nil || !isPodNetwork(known) {
 		return nil, err
 	}
-	n := &network{path: path, text: text}
-	var known *libcni.NetworkConfigList
-	if filepath.Ext(path) == ".conflist" {
-		if known, err = libcni.NetworkConfFromBytes(text); err != nil {
-			return nil, err
-		}
-	} else {
-		one, err := libcni.NetworkPluginConfFromBytes(text)
-		if err != nil {
-			return nil, err
-		}
-		known = &libcni.NetworkConfigList{Name: one.Network.Name, CNIVersion: one.Network.CNIVersion, Plugins: []*libcni.PluginConfig{one}}
-	}
-	if n.name = known.Name; !isPodNetwork(known) {
-		return nil, nil
-	}
+	n := &network{path: path, text: text, name: known.Name}
 	return n, n.inspect(known)
+}
+
+// readConfiguration reads one file as runtimes do.
+func readConfiguration(path string) (text []byte, known *libcni.NetworkConfigList, err error) {
+	if text, err = readFile(path); err != nil {
+		return nil, nil, err
+	}
+	if filepath.Ext(path) == ".conflist" {
+		known, err = libcni.NetworkConfFromBytes(text)
+		return text, known, err
+	}
+	one, err := libcni.NetworkPluginConfFromBytes(text)
+	if err != nil {
+		return nil, nil, err
+	}
+	return text, &libcni.NetworkConfigList{Name: one.Network.Name, CNIVersion: one.Network.CNIVersion, Plugins: []*libcni.PluginConfig{one}}, nil
 }
 
 // isPodNetwork is false for loopback, and for Multus, which calls the network that
@@ -99,7 +112,7 @@ func readNetwork(path string) (*network, error) {
 func isPodNetwork(list *libcni.NetworkConfigList) bool {
 	return slices.ContainsFunc(list.Plugins, func(p *libcni.PluginConfig) bool {
 		return p.Network.Type != "loopback" && p.Network.Type != pluginType
-	}) && !slices.Contains([]string{"multus", "multus-shim"}, list.Plugins[0].Network.Type)
+	}) && !IsMultus(list.Plugins[0].Network.Type)
 }
 
 // inspect finds the plugins, and whether podtap may be chained behind them.

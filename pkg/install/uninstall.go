@@ -120,7 +120,7 @@ func unchain(path string) (did bool, err error) {
 		return false, nil // it is not a list that podtap is chained in
 	}
 	bare := list.unchained()
-	if list.wrapped != "" {
+	if list.wrapped != "" && mentioned(filepath.Dir(path), filepath.Base(path)) == "" {
 		return true, unwrap(path, info, text, bare)
 	}
 	if bytes.Equal(bare, text) {
@@ -147,15 +147,16 @@ func unwrap(path string, info fs.FileInfo, text, bare []byte) error {
 	return withdraw(path, text)
 }
 
-// forgotten waits until the runtime has loaded a chain without podtap, and then
-// for the pods whose setup began before that.
+// forgotten waits until nobody calls podtap any more: the runtime has loaded a chain
+// without it, and so has Multus, where that goes by a copy; and then for the pods whose
+// setup began before that.
 func (c Config) forgotten(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, forgetTimeout)
 	defer cancel()
 	nudge := time.Now().Add(nudgeAfter)
-	for c.Loaded != nil {
-		l, err := c.Loaded(ctx)
-		if err == nil && (!l.Known || !slices.Contains(l.Chain, pluginType)) {
+	for {
+		err := c.calledBy(ctx)
+		if err == nil {
 			break
 		}
 		if time.Now().After(nudge) {
@@ -164,8 +165,7 @@ func (c Config) forgotten(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the runtime still uses podtap's entry, which is out of its folder, or does not answer; the plugin stays, for without it no pod would start: %w",
-				errors.Join(err, ctx.Err()))
+			return fmt.Errorf("%w; the plugin stays, for without it no pod would start: %w", err, ctx.Err())
 		case <-time.After(loadRetry):
 		}
 	}
@@ -175,6 +175,22 @@ func (c Config) forgotten(ctx context.Context) error {
 	case <-time.After(cmp.Or(c.InFlight, defaultInFlight)):
 		return nil
 	}
+}
+
+// calledBy says who still calls podtap for each pod, although its entry is out of the
+// network's own configuration.
+func (c Config) calledBy(ctx context.Context) error {
+	l, err := c.load(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the runtime does not answer, and may still use podtap's entry, which is out of its folder: %w", err)
+	case l.Known && slices.Contains(l.Chain, pluginType):
+		return errors.New("the runtime still uses podtap's entry, which is out of its folder")
+	}
+	if err := multusOf(c.ConfDir).calledPodtap(); err != nil {
+		return err
+	}
+	return l.loadedMultus().calledPodtap()
 }
 
 // nudge writes the first configuration once more as it is: containerd has been seen

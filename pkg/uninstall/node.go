@@ -43,7 +43,8 @@ func Node(ctx context.Context, c install.Config, runtime Runtime, cache string, 
 
 // ownNetworks are those whose pods containerd deletes by the configuration of the
 // day, in which podtap no longer is. Other runtimes use the one that a pod was
-// started with, and so does Multus for its attachments.
+// started with, and so does Multus, for all networks that it calls, whatever its own
+// network is named.
 func ownNetworks(ctx context.Context, runtime Runtime) []string {
 	if runtime == nil {
 		return nil
@@ -53,7 +54,7 @@ func ownNetworks(ctx context.Context, runtime Runtime) []string {
 		return nil
 	}
 	network, known, err := runtime.Network(ctx)
-	if err != nil || !known {
+	if err != nil || !known || len(network.Plugins) > 0 && install.IsMultus(network.Plugins[0]) {
 		return nil
 	}
 	return []string{network.Name}

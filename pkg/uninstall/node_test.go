@@ -27,6 +27,14 @@ func (r runtimeStandIn) Network(context.Context) (cri.Network, bool, error) {
 	return cri.Network{Name: "pods", Plugins: []string{"bridge"}}, true, nil
 }
 
+// behindMultus is containerd with Multus, whose network has the name of the one that it
+// calls.
+type behindMultus struct{ runtimeStandIn }
+
+func (behindMultus) Network(context.Context) (cri.Network, bool, error) {
+	return cri.Network{Name: "pods", Plugins: []string{"multus"}}, true, nil
+}
+
 // folders are those of a node on which podtap is installed.
 func folders(t *testing.T) (c install.Config, cache string) {
 	t.Helper()
@@ -99,6 +107,7 @@ func TestThePluginStaysForPodsWhoseDeletionCallsIt(t *testing.T) {
 	}{
 		"containerd, of its own network": {runtimeStandIn("containerd"), "pods", false},
 		"containerd, of Multus'":         {runtimeStandIn("containerd"), "wire", true},
+		"Multus', under its name":        {behindMultus{"containerd"}, "pods", true},
 		"CRI-O":                          {runtimeStandIn("cri-o"), "pods", true},
 		"an unknown runtime":             {nil, "pods", true},
 	} {

@@ -29,7 +29,7 @@ build() {
 	rm -f "$W/bin/cni/logcni" # of an older version of this script
 	go_build crisb "$SRC/cri" "$W/bin/crisb" .
 	local multus=gopkg.in/k8snetworkplumbingwg/multus-cni.v4/cmd
-	[ "${1:-}" != multus ] || go_build multus-thin "$SRC/multus" "$W/bin/" $multus/{multus,passthru-cni}
+	[ "${1:-}" != multus ] || go_build multus-thin "$SRC/multus" "$W/bin/" $multus/{multus,passthru-cni,thin_entrypoint}
 	[ "$KUBE" = 0 ] || build_kube
 }
 

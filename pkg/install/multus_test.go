@@ -1,0 +1,218 @@
+package install
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/podtap/podtap/api/node"
+)
+
+// copying is Multus' configuration with a copy of a network's, as its thin plugin's
+// installer writes it.
+func copying(network string) string {
+	return fmt.Sprintf(`{"cniVersion":"1.0.0","name":"multus-cni-network","plugins":[{"type":"multus","kubeconfig":"/k","delegates":[%s]}]}`, network)
+}
+
+func TestPodtapIsChainedToTheNetworkThatMultusCalls(t *testing.T) {
+	other := strings.Replace(primary, `"pods"`, `"other"`, 1)
+	for name, c := range map[string]struct {
+		multus string
+		want   string // the file that is chained; "" for none
+		says   string
+	}{
+		"by name":            {`{"type":"multus","clusterNetwork":"pods"}`, "20-pods.conflist", ""},
+		"by path":            {`{"type":"multus-shim","clusterNetwork":"/host/etc/cni/net.d/20-pods.conflist"}`, "20-pods.conflist", ""},
+		"by folder":          {`{"type":"multus","clusterNetwork":"/etc/cni/multus/primary"}`, "10-other.conflist", ""},
+		"not at all":         {`{"type":"multus-shim"}`, "10-other.conflist", ""},
+		"by name, elsewhere": {`{"type":"multus","clusterNetwork":"attachment"}`, "", `00-multus.conf) calls the network "attachment"`},
+		"by path, elsewhere": {`{"type":"multus","clusterNetwork":"/etc/cni/multus/net.d/30-pods.conflist"}`, "", "and 20-pods.conflist is not that"},
+		"a copy of none":     {`{"type":"multus","delegates":[{"name":"none","plugins":[{"type":"ptp"}]}]}`, "", `calls the network "none"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			multus := strings.Replace(c.multus, `{`, `{"cniVersion":"1.0.0","name":"multus-cni-network",`, 1)
+			s.network("00-multus.conf", multus)
+			s.network("10-other.conflist", other)
+			s.network("20-pods.conflist", primary)
+			if c.want != "" {
+				i, _ := s.ready()
+				if got := i.Status(); got.File != c.want {
+					t.Errorf("chained in %s, want %s", got.File, c.want)
+				}
+			} else {
+				i, _ := s.start()
+				if got := s.becomes(i, node.StateUnsupported); !strings.Contains(got.Message, c.says) {
+					t.Errorf("message is %q, want %q", got.Message, c.says)
+				}
+			}
+			for name, was := range map[string]string{"00-multus.conf": multus, "10-other.conflist": other, "20-pods.conflist": primary} {
+				if got := s.read(name); (got == was) == (name == c.want) {
+					t.Errorf("%s is %s", name, got)
+				}
+			}
+		})
+	}
+}
+
+// Before Multus comes the network by which the runtime goes then.
+func TestAMultusThatTheRuntimeDoesNotUseSaysNothing(t *testing.T) {
+	s := newScene(t)
+	s.network("10-pods.conflist", primary)
+	s.network("70-multus.conflist", copying(`{"name":"none","plugins":[{"type":"ptp"}]}`))
+	s.ready()
+}
+
+func TestACopyOfMultusHasToHaveTheEntryToo(t *testing.T) {
+	s := newScene(t)
+	s.network("10-pods.conflist", primary)
+	without := copying(primary)
+	s.network("00-multus.conflist", without)
+	i, _ := s.start()
+	got := s.becomes(i, node.StateFailing)
+	if want := "Multus (00-multus.conflist) goes by a copy of 10-pods.conflist, without podtap's entry; start Multus again"; !strings.Contains(got.Message, want) {
+		t.Errorf("message is %q, want %q", got.Message, want)
+	}
+	if !i.ChainedSince().IsZero() {
+		t.Error("podtap counts as chained")
+	}
+	if s.types("10-pods.conflist") != "bridge portmap podtap" {
+		t.Errorf("for Multus to copy there is %s", s.types("10-pods.conflist"))
+	}
+	if s.read("00-multus.conflist") != without {
+		t.Errorf("Multus' own configuration is %s", s.read("00-multus.conflist"))
+	}
+
+	with := copying(s.read("10-pods.conflist"))
+	s.network("00-multus.conflist", with)
+	s.becomes(i, node.StateReady)
+	if i.ChainedSince().IsZero() {
+		t.Error("podtap does not count as chained")
+	}
+
+	s.write(s.conf.Settings, "failurePolicy: Ignore\n")
+	if got := s.becomes(i, node.StateFailing); !strings.Contains(got.Message, "with another entry of podtap's") {
+		t.Errorf("message is %q", got.Message)
+	}
+	if s.read("00-multus.conflist") != with {
+		t.Errorf("Multus' own configuration is %s", s.read("00-multus.conflist"))
+	}
+}
+
+// Its installer looks each second.
+func TestAMultusThatCopiesAnewInTimeIsNoFailure(t *testing.T) {
+	s := newScene(t)
+	s.pace.load = shortWait
+	s.network("10-pods.conflist", primary)
+	s.network("00-multus.conflist", copying(primary))
+	var told []node.State
+	s.conf.Changed = func(n node.Install) { told = append(told, n.State) }
+	i, stop := s.start()
+	s.eventually("podtap is chained", func() bool { return s.types("10-pods.conflist") == "bridge portmap podtap" })
+	time.Sleep(500 * time.Millisecond)
+	if got := i.Status(); got.State == node.StateReady {
+		t.Errorf("it is ready before Multus has copied")
+	}
+	s.network("00-multus.conflist", copying(s.read("10-pods.conflist")))
+	s.becomes(i, node.StateReady)
+	stop()
+	if len(told) != 1 {
+		t.Errorf("it told of %v", told)
+	}
+}
+
+func TestACopyOfMultusAloneIsNoNetwork(t *testing.T) {
+	s := newScene(t)
+	s.network("00-multus.conflist", copying(primary))
+	i, _ := s.start()
+	if got := s.becomes(i, node.StateNoNetwork); !strings.Contains(got.Message, "a copy of one in 00-multus.conflist, which is Multus' own") {
+		t.Errorf("message is %q", got.Message)
+	}
+}
+
+// The copy goes on calling the plugin, for each pod.
+func TestThePluginStaysWhileACopyOfMultusCallsIt(t *testing.T) {
+	s := newScene(t)
+	s.network("10-pods.conflist", primary)
+	_, stop := s.ready()
+	stop()
+	chained := copying(s.read("10-pods.conflist"))
+	s.network("00-multus.conflist", chained)
+	plugin := filepath.Join(s.conf.BinDir, "podtap")
+	for what, loaded := range map[string]func(context.Context) (Loaded, error){
+		"the file": nil,
+		"what the runtime has loaded": func(context.Context) (Loaded, error) {
+			return Loaded{Known: true, Chain: []string{"multus"}, First: []byte(`{"type":"multus","delegates":[{"plugins":[{"type":"podtap"}]}]}`)}, nil
+		},
+	} {
+		s.conf.Loaded = loaded
+		s.network("00-multus.conflist", chained)
+		if loaded != nil {
+			s.network("00-multus.conflist", copying(primary))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		err := Uninstall(ctx, s.conf, nothingElse)
+		cancel()
+		if err == nil || !strings.Contains(err.Error(), "goes by a copy of the network's configuration that has podtap's entry") {
+			t.Errorf("%s: error is %v", what, err)
+		}
+		if _, err := os.Stat(plugin); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	s.conf.Loaded = nil
+	s.network("00-multus.conflist", chained)
+	copied := make(chan error, 1)
+	go func() {
+		time.Sleep(500 * time.Millisecond)
+		copied <- os.WriteFile(filepath.Join(s.conf.ConfDir, "00-multus.conflist"), []byte(copying(primary)), 0o644)
+	}()
+	begin := time.Now()
+	err := Uninstall(t.Context(), s.conf, nothingElse)
+	if took := time.Since(begin); err != nil || took < 400*time.Millisecond {
+		t.Errorf("error is %v, after %v", err, took)
+	}
+	if err := <-copied; err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(plugin); !os.IsNotExist(err) {
+		t.Errorf("the plugin is still there: %v", err)
+	}
+	if s.read("10-pods.conflist") != primary || s.read("00-multus.conflist") != copying(primary) {
+		t.Errorf("the configurations are\n%s\n%s", s.read("10-pods.conflist"), s.read("00-multus.conflist"))
+	}
+}
+
+func TestAFileThatALoadedMultusNamesKeepsItsName(t *testing.T) {
+	s := newScene(t)
+	s.network("10-pods.conf", single)
+	s.conf.Loaded = func(context.Context) (Loaded, error) { // from another folder
+		return Loaded{Known: true, Chain: []string{"multus"}, First: []byte(`{"type":"multus","clusterNetwork":"/run/multus/cni/net.d/10-pods.conf"}`)}, nil
+	}
+	i, _ := s.start()
+	if got := s.becomes(i, node.StateUnsupported); !strings.Contains(got.Message, "Multus, as the runtime has loaded it, needs that under its own name") {
+		t.Errorf("message is %q", got.Message)
+	}
+	if s.read("10-pods.conf") != single {
+		t.Error("it was changed")
+	}
+}
+
+// Multus has come after podtap, and found the list that podtap had made.
+func TestAListThatMultusNamesStaysOneAtTheEnd(t *testing.T) {
+	s := newScene(t)
+	s.network("10-pods.conf", single)
+	_, stop := s.ready()
+	stop()
+	s.network("00-multus.conf", `{"cniVersion":"1.0.0","name":"multus-cni-network","type":"multus","clusterNetwork":"/etc/cni/net.d/10-pods.conflist"}`)
+	if err := Uninstall(t.Context(), s.conf, nothingElse); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.types("10-pods.conflist"); got != "bridge" {
+		t.Errorf("the list has %s", got)
+	}
+}
