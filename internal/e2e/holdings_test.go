@@ -20,7 +20,7 @@ var nodes = []string{"n1", "n2"}
 // yet: containerd leaves some, or a file that is to become one, where it is killed just
 // before it calls CNI.
 const inventory = `
-for n in . $(cd /run/netns && stat -f -c '%T %n' * | sed -n 's/^nsfs //p'); do
+for n in . $(cd /run/netns && stat -f -c '%T %n' * 2>/dev/null | sed -n 's/^nsfs //p'); do
 	run=
 	if [ $n != . ]; then
 		run="ip netns exec $n"

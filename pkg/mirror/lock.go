@@ -53,7 +53,7 @@ func lock(name, of string, wait time.Duration) (unlock func(), err error) {
 		pause = min(pause*3/2, lockRetryMost)
 		fd, err := openLock(path)
 		if err != nil {
-			return nil, fmt.Errorf("open the lock of %s: %w", of, err)
+			return nil, fmt.Errorf("open the lock %s of %s: %w", path, of, err)
 		}
 		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil && sameFile(fd, path) {
