@@ -17,7 +17,7 @@ func untouched(t *testing.T) (still func(what string)) {
 	t.Helper()
 	state := func() (all string) {
 		t.Helper()
-		for _, node := range bothNodes {
+		for _, node := range nodes {
 			all += on(t, node, "sh", "-c", "stat -c '%n %i %a %Y %Z' "+multusFile+" && sha256sum "+multusFile) + "\n"
 		}
 		return all
@@ -34,7 +34,7 @@ func untouched(t *testing.T) (still func(what string)) {
 // once insists that podtap is in the network's file one time, and in no other.
 func once(t *testing.T) {
 	t.Helper()
-	for _, node := range bothNodes {
+	for _, node := range nodes {
 		if got := on(t, node, "sh", "-c", "grep -o '\"type\": *\"podtap\"' "+configurations+"/*.conf* | sort | uniq -c"); len(strings.Split(got, "\n")) != 1 ||
 			!strings.HasPrefix(strings.TrimSpace(got), "1 "+primaryFile) {
 			t.Errorf("on %s podtap is in\n%s", node, got)
@@ -45,11 +45,11 @@ func once(t *testing.T) {
 func testMultusFile(t *testing.T) {
 	t.Run("which names the network, and waits for its file", func(t *testing.T) {
 		still := untouched(t)
-		for _, node := range bothNodes {
+		for _, node := range nodes {
 			put(t, node, primaryFile, pristine[node]) // as its owner does when he restarts
 		}
 		eventually(t, patience, "podtap is chained again", func() error {
-			for _, node := range bothNodes {
+			for _, node := range nodes {
 				if got, err := try("", "sh", node, "cat", primaryFile); err != nil || !strings.Contains(got, `"type":"podtap"`) {
 					return fmt.Errorf("on %s: %v %s", node, err, got)
 				}
@@ -144,7 +144,7 @@ func takenOff(t *testing.T) (log string) {
 	}
 	must(t, "kubectl", "delete", "-k", uninstaller, "--timeout=60s")
 	must(t, "kubectl", "delete", "-k", filepath.Join(root, "deploy", "kustomize", "base"), "--ignore-not-found", "--timeout=120s")
-	for _, node := range bothNodes {
+	for _, node := range nodes {
 		if got := primary(t, node); got != pristine[node] {
 			t.Errorf("on %s the network is\n%s\nwant\n%s", node, got, pristine[node])
 		}

@@ -21,11 +21,8 @@ const (
 	multusLog = "/var/log/multus.log"
 )
 
-var (
-	bothNodes = []string{"n1", "n2"}
-	// withoutMultus is what the nodes' folders of CNI had before, by node.
-	withoutMultus = map[string]string{}
-)
+// withoutMultus is what the nodes' folders of CNI had before, by node.
+var withoutMultus = map[string]string{}
 
 // built is a program that scripts/cluster has built.
 func built(t *testing.T, name string) string {
@@ -96,10 +93,10 @@ func useMultus(t *testing.T, text string) {
 	multusNetworks++
 	name := fmt.Sprintf("multus-%d", multusNetworks) // tells which one is loaded
 	text = strings.Replace(text, `"multus-cni-network",`, fmt.Sprintf("%q,\n  \"logFile\": %q, \"logLevel\": \"verbose\",", name, multusLog), 1)
-	for _, node := range bothNodes {
+	for _, node := range nodes {
 		put(t, node, multusFile, text)
 	}
-	for _, node := range bothNodes {
+	for _, node := range nodes {
 		eventually(t, patience, "the runtime of "+node+" uses "+name, func() error {
 			got, err := report(t, node)
 			if err == nil && got.Runtime.Network != name {
@@ -114,7 +111,7 @@ func useMultus(t *testing.T, text string) {
 // report is what podtapd of a node says of it.
 func report(t *testing.T, on string) (r node.Report, err error) {
 	t.Helper()
-	answer, err := get(t, on, "/v1/report")
+	answer, err := get(t, on, node.PathReport)
 	if err == nil {
 		_, body, _ := strings.Cut(answer, "\r\n\r\n")
 		err = json.Unmarshal([]byte(body), &r)
@@ -133,7 +130,7 @@ func testMultusInstall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, node := range bothNodes {
+	for _, node := range nodes {
 		pristine[node] = primary(t, node)
 		withoutMultus[node] = foldersOf(t, node)
 		if strings.Contains(withoutMultus[node], "multus") || strings.Contains(pristine[node], "podtap") {
@@ -146,7 +143,7 @@ func testMultusInstall(t *testing.T) {
 	}
 	must(t, "kubectl", "apply", "-k", overlay)
 	useMultus(t, sample(t, "multus-default.conf", ""))
-	for _, node := range bothNodes {
+	for _, node := range nodes {
 		if got := on(t, node, "cat", primaryFile); strings.Count(got, `"type":"podtap"`) != 1 {
 			t.Errorf("on %s the network is %s", node, got)
 		}
@@ -158,14 +155,14 @@ func testMultusInstall(t *testing.T) {
 
 // testMultusRemove takes Multus off again.
 func testMultusRemove(t *testing.T) {
-	for _, node := range bothNodes {
+	for _, node := range nodes {
 		on(t, node, "rm", "-rf", multusFile, filepath.Dir(multusAccess), "/opt/cni/bin/multus", "/opt/cni/bin/passthru", "/etc/cni/multus",
 			"/var/run/secrets", multusLog)
 	}
 	for _, name := range []string{"account.yaml", "crd.yaml"} {
 		kubectl(t, "delete", "-f", fixture(name), "--ignore-not-found", "--timeout=60s")
 	}
-	for _, node := range bothNodes {
+	for _, node := range nodes {
 		if got := foldersOf(t, node); got != withoutMultus[node] {
 			t.Errorf("%s has\n%s\nwant\n%s", node, got, withoutMultus[node])
 		}

@@ -199,7 +199,7 @@ spec:
 func testMultusAuxiliaryChain(t *testing.T) {
 	ns := space(t)
 	to := server(t, ns, "n2").ip(t) // before the chain, and so without a tap
-	for _, node := range bothNodes {
+	for _, node := range nodes {
 		put(t, node, "/etc/cni/multus/primary/taps/podtap.conf", sample(t, "multus-auxiliary-taps.conf", ""))
 		on(t, node, "ln", "-s", primaryFile, "/etc/cni/multus/primary/")
 	}
@@ -215,7 +215,7 @@ func testMultusAuxiliaryChain(t *testing.T) {
 	p.delete(t)
 	nothingLeft(t, "n1", "taps-")
 	useMultus(t, sample(t, "multus-default.conf", ""))
-	for _, node := range bothNodes {
+	for _, node := range nodes {
 		on(t, node, "rm", "-r", "/etc/cni/multus")
 	}
 }

@@ -132,12 +132,7 @@ func comesBack(t *testing.T, n string) {
 func chained(t *testing.T, n, name string, chain []string) {
 	t.Helper()
 	eventually(t, patience, "podtap is chained to "+name, func() error {
-		answer, err := get(t, n, node.PathReport)
-		var r node.Report
-		if err == nil {
-			_, body, _ := strings.Cut(answer, "\r\n\r\n")
-			err = json.Unmarshal([]byte(body), &r)
-		}
+		r, err := report(t, n)
 		if i := r.Install; err == nil && (i.State != node.StateReady || i.Network != name || !slices.Equal(i.Chain, chain)) {
 			err = fmt.Errorf("it is %+v", i)
 		}
