@@ -1,6 +1,7 @@
 # podtap. `make demo` shows it working, `make test` proves it; both need Go, git
 # and make only, and run as an ordinary user (in a user namespace) or as root. The
-# first time they fetch Go modules. `make e2e` proves it in a real cluster, as root.
+# first time they fetch Go modules. `make test-kernel` proves it on another kernel, with
+# qemu. `make e2e` proves it in a real cluster, as root.
 
 GO      ?= go
 BIN     := $(CURDIR)/bin
@@ -19,7 +20,7 @@ FUZZTIME ?= 10m
 
 export CGO_ENABLED := 0
 
-.PHONY: build image manifests demo test e2e e2e-containerd bench-scale fuzz check bench clean
+.PHONY: build image manifests demo test test-kernel e2e e2e-containerd bench-scale fuzz check bench clean
 
 build: ## the programs, into bin/
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/podtap ./plugins/tap
@@ -39,6 +40,9 @@ demo: build ## a tapped pod on two nodes made of network namespaces
 test: ## all tests, in network namespaces of their own
 	@set -e; for m in $(MODULES); do echo "== $$m"; (cd $$m && $(GO) test -count=1 ./...); done
 	$(GO) run $(GOTESTSUM) --format pkgname -- -count=1 -timeout 20m ./...
+
+test-kernel: ## the tests that make network namespaces, on Debian's kernel in an emulated machine; FULL=1 for all of each
+	scripts/kernel/test.sh
 
 # What `make e2e` goes through; scripts/e2e.sh --help tells what each lane is.
 LANES ?= cluster networks multus faults

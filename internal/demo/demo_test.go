@@ -3,7 +3,6 @@ package demo
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,22 +14,6 @@ import (
 )
 
 func TestMain(m *testing.M) { lab.Main(m.Run, true) }
-
-// binDir is a directory with the lab's plugins and podtap.
-func binDir(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	for _, name := range []string{"bridge", "host-local"} {
-		if err := os.Symlink(filepath.Join(lab.Plugins(), name), filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "podtap"), "github.com/podtap/podtap/plugins/tap").CombinedOutput()
-	if err != nil {
-		t.Fatalf("build podtap: %v\n%s", err, out)
-	}
-	return dir
-}
 
 // nothingLeft fails where the demo left namespaces or files.
 func nothingLeft(t *testing.T) {
@@ -45,7 +28,7 @@ func nothingLeft(t *testing.T) {
 
 func TestTheDemoCopiesEveryPacketAndLeavesNothing(t *testing.T) {
 	var out bytes.Buffer
-	err := Run(&out, Options{BinDir: binDir(t)})
+	err := Run(&out, Options{BinDir: lab.Plugins()})
 	t.Logf("%s", out.String())
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +60,7 @@ func TestTheDemoCopiesEveryPacketAndLeavesNothing(t *testing.T) {
 
 func TestTheDemoFailsWhereTheTapsRulesAreGone(t *testing.T) {
 	var out bytes.Buffer
-	err := Run(&out, Options{BinDir: binDir(t), sabotage: func(web *lab.Space) {
+	err := Run(&out, Options{BinDir: lab.Plugins(), sabotage: func(web *lab.Space) {
 		clsact := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: web.Link("eth0").Attrs().Index,
 			Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}}
 		if err := web.Netlink.QdiscDel(clsact); err != nil {

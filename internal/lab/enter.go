@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -40,6 +41,16 @@ func Inside() bool { return os.Getenv(outside) != "" }
 func Privileged() bool {
 	ids, err := os.ReadFile("/proc/self/uid_map")
 	return err == nil && strings.Join(strings.Fields(string(ids)), " ") == "0 0 4294967295"
+}
+
+// KernelHas says whether the kernel is of a version or a later one.
+func KernelHas(major, minor int) bool {
+	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	var is [2]int
+	if _, failed := fmt.Sscanf(string(release), "%d.%d", &is[0], &is[1]); err != nil || failed != nil {
+		return false
+	}
+	return slices.Compare(is[:], []int{major, minor}) >= 0
 }
 
 // namespaces names the network and the mount namespace of this process.

@@ -24,6 +24,12 @@ func TestPrepareRefusesTheNamespacesThatTheProgramCameFrom(t *testing.T) {
 	}
 }
 
+func TestVersionsOfTheKernelAreComparedByNumbers(t *testing.T) {
+	if !KernelHas(3, 10) || KernelHas(99, 0) {
+		t.Error("this kernel is older than 3.10, or newer than 99")
+	}
+}
+
 func TestASpaceEndsWithItsTest(t *testing.T) {
 	path := ""
 	t.Run("inner", func(t *testing.T) {

@@ -6,8 +6,9 @@ import (
 )
 
 // Main is a TestMain: it runs a package's tests in the lab. Where they need
-// containernetworking's plugins, it builds those first, while there is still a
-// network to fetch modules from.
+// plugins, it builds those first, while there is still a network to fetch modules
+// from. If PODTAP_LAB_PLUGINS is set, it is where they have been built already, for
+// a machine without Go.
 func Main(run func() int, plugins bool) {
 	if Inside() {
 		if err := Prepare(); err != nil {
@@ -20,7 +21,7 @@ func Main(run func() int, plugins bool) {
 	if err != nil {
 		fail(err)
 	}
-	if plugins {
+	if plugins && Plugins() == "" {
 		environment = append(environment, pluginDir+"="+dir)
 		err = buildPlugins(dir)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
@@ -113,15 +114,17 @@ func (r *Runtime) Status(conflist string) error {
 // pluginDir is the environment variable that tells the lab where the plugins are.
 const pluginDir = "PODTAP_LAB_PLUGINS"
 
-// buildPlugins builds those of containernetworking's plugins that go.mod has as
+// buildPlugins builds podtap, and containernetworking's plugins, which go.mod has as
 // tools.
 func buildPlugins(dir string) error {
-	out, err := exec.Command("go", "build", "-o", dir+"/", "tool").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("build containernetworking's plugins: %w\n%s", err, out)
+	for _, args := range [][]string{{"-o", dir + "/", "tool"}, {"-o", filepath.Join(dir, "podtap"), "github.com/podtap/podtap/plugins/tap"}} {
+		if out, err := exec.Command("go", append([]string{"build"}, args...)...).CombinedOutput(); err != nil {
+			return fmt.Errorf("build the plugins: %w\n%s", err, out)
+		}
 	}
 	return nil
 }
 
-// Plugins is the directory with these plugins, in tests whose Main built them.
+// Plugins is the directory with podtap and the network plugins, in tests whose Main
+// built them.
 func Plugins() string { return os.Getenv(pluginDir) }

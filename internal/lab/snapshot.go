@@ -95,27 +95,39 @@ func (s *Space) filters(a *netlink.LinkAttrs, hook uint32) []string {
 	var lines []string
 	for _, m := range messages {
 		head := nl.DeserializeTcMsg(m)
-		lines = append(lines, fmt.Sprintf("filter on %s hook %x info %x handle %x: %s", a.Name, hook, head.Info, head.Handle, attributes(m[nl.SizeofTcMsg:], "")))
+		lines = append(lines, fmt.Sprintf("filter on %s hook %x info %x handle %x: %s", a.Name, hook, head.Info, head.Handle, attributes(m[nl.SizeofTcMsg:], kindOf(m[nl.SizeofTcMsg:]))))
 	}
 	return lines
 }
 
 // nested are the attributes of a filter whose values are attributes, and volatile
 // those that change by themselves: an action's statistics, and its times, which
-// mirred and gact have first among their options. The path is that of the
-// attributes' types from the message down, such as 2.1.1.4 for options, the
-// actions of a bpf filter, the first of them, statistics.
+// mirred and gact have first among their options, police sixth; and what u32 has
+// matched, where the kernel counts that. The path is the filter's kind, and the
+// attributes' types from the message down, such as bpf.2.1.1.4 for options, the
+// actions, the first of them, statistics.
 var nested, volatile = func() (nested, volatile map[string]bool) {
-	nested, volatile = map[string]bool{"2": true}, map[string]bool{}
-	for _, actions := range []string{"2.1", "2.7"} { // of bpf and of u32
+	nested, volatile = map[string]bool{"bpf.2": true, "u32.2": true}, map[string]bool{"u32.2.9": true}
+	for _, actions := range []string{"bpf.2.1", "u32.2.7"} {
 		nested[actions] = true
 		for _, action := range []string{actions + ".1", actions + ".2"} {
 			nested[action], nested[action+".2"] = true, true
-			volatile[action+".4"], volatile[action+".2.1"] = true, true
+			volatile[action+".4"], volatile[action+".2.1"], volatile[action+".2.6"] = true, true, true
 		}
 	}
 	return nested, volatile
 }()
+
+// kindOf is a filter's kind, by its attributes.
+func kindOf(b []byte) string {
+	list, _ := nl.ParseRouteAttr(b)
+	for _, a := range list {
+		if a.Attr.Type == nl.TCA_KIND {
+			return unix.ByteSliceToString(a.Value)
+		}
+	}
+	return ""
+}
 
 // attributes writes attributes with their types in full, less the volatile ones.
 func attributes(b []byte, path string) string {
@@ -125,7 +137,7 @@ func attributes(b []byte, path string) string {
 	}
 	var out []string
 	for _, a := range list {
-		at := strings.TrimPrefix(fmt.Sprintf("%s.%d", path, a.Attr.Type&^unix.NLA_F_NESTED), ".")
+		at := fmt.Sprintf("%s.%d", path, a.Attr.Type&^unix.NLA_F_NESTED)
 		switch {
 		case volatile[at]:
 		case nested[at]:

@@ -28,7 +28,7 @@ const (
 	maxLabel = 253
 )
 
-const unit = " As the tapped interface counts them: what TCP's offload has left whole is one packet, on kernels before 6.8 as many as it has segments."
+const unit = " As the tapped interface counts them: what TCP's offload has left whole is one packet, on kernels before 6.8 without act_police as many as it has segments."
 
 var (
 	tapLabels = []string{"namespace", "pod", "device", "direction"}

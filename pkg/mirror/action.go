@@ -3,6 +3,7 @@ package mirror
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -26,19 +27,35 @@ const (
 // deliver it counts as the interface does, whole. So the first action of a tap's
 // rule is a mirror to a block of interfaces that nobody has made: it copies
 // nothing, says nothing, and its failures are the packets that matched. Kernels
-// before 6.8 know no mirrors to blocks.
+// before 6.8 know no mirrors to blocks. There it is a police action for which each
+// packet is too long, and which lets it pass all the same: those, too, are counted
+// whole.
 const (
 	mirredBlock   = 4           // TCA_MIRRED_BLOCKID of linux/tc_act/tc_mirred.h
 	countingBlock = deviceGroup // an arbitrary number; qdiscs take theirs from 1 up
+	countingMTU   = 1
 )
+
+// counting is what counts the packets of a rule, the best one last.
+type counting int
+
+const (
+	uncounted counting = iota // the mirror alone, in segments
+	byPolice
+	byBlock
+)
+
+// refused says that an error is that of a kernel that cannot count so.
+func (c counting) refused(err error) bool {
+	return c != uncounted && errors.Is(err, unix.EINVAL) || c == byPolice && errors.Is(err, unix.ENOENT)
+}
 
 // mirred is a mirror or a redirect to a device's egress.
 type mirred struct {
 	redirect bool
 	to       int    // index of the device; 0 where it has been deleted
 	cookie   cookie // zero for the rules of a device of ours that need none
-	// counted says that an action before it counts the packets.
-	counted bool
+	counted  counting
 }
 
 // action is an action of a rule as the kernel has it.
@@ -49,6 +66,7 @@ type action struct {
 	redirect bool
 	to       int    // of a mirred, the device; 0 where it has been deleted
 	block    uint32 // of a mirred, in place of a device
+	mtu      uint32 // of a police action
 	counts   actionCounts
 }
 
@@ -71,11 +89,13 @@ func parseAction(value []byte) (a action) {
 		case nl.TCA_ACT_OPTIONS:
 			for kind, value := range attributes(value) {
 				switch {
-				case kind == nl.TCA_MIRRED_PARMS && len(value) >= sizeofMirredParameters:
+				case a.kind == "mirred" && kind == nl.TCA_MIRRED_PARMS && len(value) >= sizeofMirredParameters:
 					a.redirect = binary.NativeEndian.Uint32(value[20:]) == mirredRedirect
 					a.to = int(binary.NativeEndian.Uint32(value[24:]))
-				case kind == mirredBlock:
+				case a.kind == "mirred" && kind == mirredBlock:
 					a.block = number(value)
+				case a.kind == "police" && kind == nl.TCA_POLICE_TBF && len(value) >= sizeofPoliceParameters:
+					a.mtu = number(value[16:])
 				}
 			}
 		}
@@ -119,10 +139,20 @@ type mirredParameters struct {
 	Ifindex uint32
 }
 
-const sizeofMirredParameters = 28
+// policeParameters is struct tc_police of linux/pkt_cls.h.
+type policeParameters struct {
+	Index             uint32
+	Action            int32
+	Limit, Burst, MTU uint32
+	Rate, PeakRate    [12]byte
+	Refcnt, Bindings  int32
+	Capab             uint32
+}
 
-func (p actionParameters) bytes() []byte { return encode(p) }
-func (p mirredParameters) bytes() []byte { return encode(p) }
+const (
+	sizeofMirredParameters = 28
+	sizeofPoliceParameters = 56
+)
 
 func encode(v any) []byte {
 	var b bytes.Buffer
@@ -130,28 +160,45 @@ func encode(v any) []byte {
 	return b.Bytes()
 }
 
+// counting says how an action counts the packets of a tap's rule.
+func (a action) counting() counting {
+	switch {
+	case a.kind == "mirred" && a.block == countingBlock:
+		return byBlock
+	case a.kind == "police" && a.marked && a.mtu == countingMTU:
+		return byPolice
+	}
+	return uncounted
+}
+
 // actions are those of a rule, below one of its attributes.
 func (m *mirred) actions(attribute int) *nl.RtAttr {
 	list := nl.NewRtAttr(attribute, nil)
 	position := 1
-	add := func(p mirredParameters) *nl.RtAttr {
+	add := func(kind string, attribute int, parameters any) *nl.RtAttr {
 		a := list.AddRtAttr(position, nil)
 		position++
-		a.AddRtAttr(nl.TCA_ACT_KIND, nl.ZeroTerminated("mirred"))
+		a.AddRtAttr(nl.TCA_ACT_KIND, nl.ZeroTerminated(kind))
 		if m.cookie != (cookie{}) {
 			a.AddRtAttr(nl.TCA_ACT_COOKIE, m.cookie[:])
 		}
 		options := a.AddRtAttr(nl.TCA_ACT_OPTIONS, nil)
-		options.AddRtAttr(nl.TCA_MIRRED_PARMS, p.bytes())
+		options.AddRtAttr(attribute, encode(parameters))
 		return options
 	}
-	if m.counted {
-		add(mirredParameters{actionParameters{Action: actPipe}, mirredMirror, 0}).AddRtAttr(mirredBlock, nl.Uint32Attr(countingBlock))
+	mirred := func(then, what int32, to int) *nl.RtAttr {
+		return add("mirred", nl.TCA_MIRRED_PARMS, mirredParameters{actionParameters{Action: then}, what, uint32(to)})
+	}
+	switch m.counted {
+	case byBlock:
+		mirred(actPipe, mirredMirror, 0).AddRtAttr(mirredBlock, nl.Uint32Attr(countingBlock))
+	case byPolice:
+		add("police", nl.TCA_POLICE_TBF, policeParameters{Action: actPipe, MTU: countingMTU})
 	}
 	if m.redirect {
-		add(mirredParameters{actionParameters{Action: actStolen}, mirredRedirect, uint32(m.to)})
+		mirred(actStolen, mirredRedirect, m.to)
 	} else {
-		add(mirredParameters{actionParameters{Action: actContinue}, mirredMirror, uint32(m.to)})
+		mirred(actContinue, mirredMirror, m.to)
 	}
 	return list
 }

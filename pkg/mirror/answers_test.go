@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"testing"
@@ -132,7 +133,7 @@ func unmirrored(c cookie) *nl.RtAttr {
 	action.AddRtAttr(nl.TCA_ACT_KIND, nl.ZeroTerminated("skbedit"))
 	action.AddRtAttr(nl.TCA_ACT_COOKIE, c[:])
 	options := action.AddRtAttr(nl.TCA_ACT_OPTIONS, nil)
-	options.AddRtAttr(parameters, actionParameters{Action: actContinue}.bytes())
+	options.AddRtAttr(parameters, encode(actionParameters{Action: actContinue}))
 	options.AddRtAttr(mark, nl.Uint32Attr(0))
 	out := nl.NewRtAttr(nl.TCA_OPTIONS, nil)
 	out.AddRtAttr(nl.TCA_BPF_OPS_LEN, nl.Uint16Attr(uint16(len(matchAll()))))
@@ -199,30 +200,52 @@ func refusing(lengths map[int]unix.Errno, f func() error) error {
 	return <-done
 }
 
-// Kernels without cls_bpf, without mirrors to blocks, without both.
+// Kernels without cls_bpf, without mirrors to blocks, without police actions, and what
+// that leaves.
 func TestAnOlderKernelGetsARuleThatItKnows(t *testing.T) {
 	s := newScene(t, 1430, 1500)
 	_, p := open(t, s.node, s.pod)
 	lab.Cable(s.pod.Space, "theirs0", s.pod.Space, "theirs1", 1500)
-	r := rule{index: s.pod.Link("theirs0").Attrs().Index, hook: hookIngress, priority: firstPriority, program: matchAll(),
-		mirred: &mirred{to: s.pod.Link("theirs1").Attrs().Index, cookie: newCookie(ownerOf("c1"), "mirror", 0), counted: true}}
-	plain := r
-	plain.mirred = &mirred{to: r.mirred.to, cookie: r.mirred.cookie}
+	of := func(c counting) rule {
+		return rule{index: s.pod.Link("theirs0").Attrs().Index, hook: hookIngress, priority: firstPriority, program: matchAll(),
+			mirred: &mirred{to: s.pod.Link("theirs1").Attrs().Index, cookie: newCookie(ownerOf("c1"), "mirror", 0), counted: c}}
+	}
+	r := of(byBlock)
 	length := func(kind string, options *nl.RtAttr) int {
 		return unix.SizeofNlMsghdr + nl.SizeofTcMsg + (nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated(kind)).Len()+3)&^3 + len(options.Serialize())
 	}
-	bpfCounted, bpfPlain, u32Counted := length("bpf", bpfOptions(r)), length("bpf", bpfOptions(plain)), length("u32", u32Options(r))
+	bpf, u32 := map[counting]int{}, map[counting]int{}
+	has := map[counting]error{}
+	for _, c := range []counting{uncounted, byPolice, byBlock} {
+		bpf[c], u32[c] = length("bpf", bpfOptions(of(c))), length("u32", u32Options(of(c)))
+		if _, err := p.addClsact(r.index, "theirs0"); err != nil {
+			t.Fatal(err)
+		}
+		has[c] = p.tryRule(of(c))
+		s.pod.DeleteClsact("theirs0")
+	}
+	type refusals map[int]unix.Errno
+	noBPF := func(more refusals) refusals {
+		out := refusals{bpf[uncounted]: unix.ENOENT, bpf[byPolice]: unix.ENOENT, bpf[byBlock]: unix.ENOENT}
+		maps.Copy(out, more)
+		return out
+	}
 	for name, c := range map[string]struct {
-		refused map[int]unix.Errno
+		refused refusals
 		kind    string
-		counted bool
+		counted counting
 	}{
-		"it has all":                       {nil, "bpf", true},
-		"no mirrors to blocks":             {map[int]unix.Errno{bpfCounted: unix.EINVAL}, "bpf", false},
-		"no cls_bpf":                       {map[int]unix.Errno{bpfCounted: unix.ENOENT, bpfPlain: unix.ENOENT}, "u32", true},
-		"no cls_bpf, no mirrors to blocks": {map[int]unix.Errno{bpfCounted: unix.ENOENT, bpfPlain: unix.ENOENT, u32Counted: unix.EINVAL}, "u32", false},
+		"it has all":                        {nil, "bpf", byBlock},
+		"no mirrors to blocks":              {refusals{bpf[byBlock]: unix.EINVAL}, "bpf", byPolice},
+		"nothing to count with":             {refusals{bpf[byBlock]: unix.EINVAL, bpf[byPolice]: unix.ENOENT, u32[byPolice]: unix.ENOENT}, "bpf", uncounted},
+		"no cls_bpf":                        {noBPF(nil), "u32", byBlock},
+		"no cls_bpf, no mirrors to blocks":  {noBPF(refusals{u32[byBlock]: unix.EINVAL}), "u32", byPolice},
+		"no cls_bpf, nothing to count with": {noBPF(refusals{u32[byBlock]: unix.EINVAL, u32[byPolice]: unix.ENOENT}), "u32", uncounted},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if err := has[c.counted]; err != nil {
+				t.Skipf("this kernel itself does not take such a rule: %v", err)
+			}
 			if _, err := p.addClsact(r.index, "theirs0"); err != nil {
 				t.Fatal(err)
 			}
@@ -237,7 +260,11 @@ func TestAnOlderKernelGetsARuleThatItKnows(t *testing.T) {
 			}
 		})
 	}
-	refused := refusing(map[int]unix.Errno{bpfCounted: unix.ENOENT, bpfPlain: unix.ENOENT, u32Counted: unix.ENOENT}, func() error { return p.addRule("add", r) })
+	if has[byPolice] != nil && has[byBlock] != nil {
+		t.Errorf("this kernel has nothing to count with: %v", has)
+	}
+	refused := refusing(noBPF(refusals{u32[byBlock]: unix.ENOENT, u32[byPolice]: unix.ENOENT, u32[uncounted]: unix.ENOENT}),
+		func() error { return p.addRule("add", r) })
 	if !errors.Is(refused, ErrUnsupported) {
 		t.Errorf("a kernel with neither: %v", refused)
 	}

@@ -20,7 +20,7 @@ func makeActions(t *testing.T, p *Pod, n int) {
 		for i := range min(atOnce, n-done) {
 			a := table.AddRtAttr(i+1, nil)
 			a.AddRtAttr(nl.TCA_ACT_KIND, nl.ZeroTerminated("mirred"))
-			a.AddRtAttr(nl.TCA_ACT_OPTIONS, nil).AddRtAttr(nl.TCA_MIRRED_PARMS, mirredParameters{actionParameters{Action: actPipe}, mirredMirror, 1}.bytes())
+			a.AddRtAttr(nl.TCA_ACT_OPTIONS, nil).AddRtAttr(nl.TCA_MIRRED_PARMS, encode(mirredParameters{actionParameters{Action: actPipe}, mirredMirror, 1}))
 		}
 		if err := p.request(unix.RTM_NEWACTION, unix.NLM_F_CREATE, tcamsg{}, table); err != nil {
 			t.Fatal(err)
@@ -53,7 +53,7 @@ func TestAPodWithManyMirrorsIsListedWithoutCounters(t *testing.T) {
 	const many = 40000
 	makeActions(t, p, many)
 	all := quickest(t, func() error {
-		list, err := p.mirredActions(2 * many)
+		list, err := p.actions("mirred", 2*many)
 		if len(list) < many {
 			t.Errorf("there are %d mirrors", len(list))
 		}
@@ -91,7 +91,7 @@ func TestALongAnswerIsGivenUpAfterItsTime(t *testing.T) {
 	if links, err := p.links(); err != nil || len(links) == 0 {
 		t.Errorf("a short answer: %v", err)
 	}
-	if _, err := p.mirredActions(maxActions); !errors.Is(err, errTooMuch) {
+	if _, err := p.actions("mirred", maxActions); !errors.Is(err, errTooMuch) {
 		t.Errorf("a long answer: %v", err)
 	}
 	if err := p.reopen(); err != nil {
@@ -101,7 +101,7 @@ func TestALongAnswerIsGivenUpAfterItsTime(t *testing.T) {
 		t.Errorf("with a new socket: %v", err)
 	}
 	p.socket.until = time.Time{}
-	if list, err := p.mirredActions(maxActions); err != nil || len(list) < 3000 {
+	if list, err := p.actions("mirred", maxActions); err != nil || len(list) < 3000 {
 		t.Errorf("with no limit %d are read: %v", len(list), err)
 	}
 }

@@ -137,7 +137,7 @@ func (b *builder) start(device, host *link, program []bpf.RawInstruction) error 
 	}
 	var err error
 	b.hooked, err = b.pod.attach(b.tapped, b.qdisc, newCookie(b.mark.Owner, b.tap.Device, 0), hooksOf(b.tap),
-		rule{program: program, mirred: &mirred{to: device.index, counted: true}})
+		rule{program: program, mirred: &mirred{to: device.index, counted: byBlock}})
 	return err
 }
 

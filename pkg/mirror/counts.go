@@ -3,6 +3,7 @@ package mirror
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -33,8 +34,8 @@ type Counters struct {
 	Matched   Amount
 	Copied    Amount // handed to the tap's device
 	Dropped   map[string]Amount
-	// Segments says that the kernel, one before 6.8, counts the segments of what
-	// TCP's offload has left whole.
+	// Segments says that the kernel, one before 6.8 and without police actions, counts
+	// the segments of what TCP's offload has left whole.
 	Segments bool
 }
 
@@ -81,25 +82,33 @@ const ethernetHeader = 14 // bytes
 // counted is what a namespace's mirrors have counted, by the cookie of the tap.
 type counted map[cookie][]Counters
 
-// countMirrors reads the statistics of all taps of the namespace, in one dump of no more
+// countMirrors reads the statistics of all taps of the namespace, in dumps of no more
 // actions than most.
 func (n *namespace) countMirrors(most int) (counted, error) {
-	actions, err := n.mirredActions(most)
+	actions, err := n.actions("mirred", most)
 	if err != nil {
 		return nil, err
 	}
 	counting := map[cookie]*action{}
-	for i := range actions {
-		if a := &actions[i]; a.marked && a.block == countingBlock {
-			counting[a.cookie] = a
+	note := func(actions []action) {
+		for i := range actions {
+			if a := &actions[i]; a.marked && a.counting() != uncounted {
+				counting[a.cookie] = a
+			}
 		}
 	}
-	found := counted{}
-	for i := range actions {
-		a := &actions[i]
-		if !a.marked || a.block != 0 || a.redirect {
-			continue
+	note(actions)
+	mirrors := slices.DeleteFunc(slices.Clone(actions), func(a action) bool { return !a.marked || a.block != 0 || a.redirect })
+	if slices.ContainsFunc(mirrors, func(a action) bool { return counting[a.cookie] == nil }) {
+		police, err := n.actions("police", most)
+		if err != nil {
+			return nil, err
 		}
+		note(police)
+	}
+	found := counted{}
+	for i := range mirrors {
+		a := &mirrors[i]
 		of := a.cookie.plain()
 		if a.cookie.flags()&ofEgress != 0 {
 			found[of] = append(found[of], counters(tap.Egress, counting[a.cookie], a))
@@ -117,11 +126,11 @@ const (
 	largeDump   = 1 // TCA_ACT_FLAG_LARGE_DUMP_ON
 )
 
-// mirredActions lists all mirred actions of the namespace, with statistics. Where there
+// actions lists all actions of a kind in the namespace, with statistics. Where there
 // are more than most, it gives up with errTooMuch.
-func (n *namespace) mirredActions(most int) ([]action, error) {
+func (n *namespace) actions(kind string, most int) ([]action, error) {
 	table := nl.NewRtAttr(actionTable, nil)
-	table.AddRtAttr(1, nil).AddRtAttr(nl.TCA_ACT_KIND, nl.ZeroTerminated("mirred"))
+	table.AddRtAttr(1, nil).AddRtAttr(nl.TCA_ACT_KIND, nl.ZeroTerminated(kind))
 	flags := nl.NewRtAttr(actionFlags, append(nl.Uint32Attr(largeDump), nl.Uint32Attr(largeDump)...))
 	const sizeofTcamsg = 4
 	total := 0
@@ -142,11 +151,11 @@ func (n *namespace) mirredActions(most int) ([]action, error) {
 		}
 		return list, true, nil
 	}, tcamsg{}, table, flags)
-	if errors.Is(err, unix.ENOENT) { // nobody has used mirred yet
+	if errors.Is(err, unix.ENOENT) { // nobody has used any yet
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list the mirrors: %w", err)
+		return nil, fmt.Errorf("list the %s actions: %w", kind, err)
 	}
 	var out []action
 	for _, part := range parts {

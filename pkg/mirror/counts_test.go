@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/podtap/podtap/pkg/tap"
 )
@@ -200,6 +201,24 @@ func TestWithoutTheCountingActionSegmentsAreCounted(t *testing.T) {
 	}
 	mirror.counts.failed = 60 // whole ones, of more segments each
 	addUp(t, []Counters{counters(tap.Egress, nil, mirror)})
+}
+
+// Of each way to count, what is written is read back, and somebody else's action before a
+// mirror is no way.
+func TestHowARuleCountsIsReadBack(t *testing.T) {
+	for _, want := range []counting{uncounted, byPolice, byBlock} {
+		r := rule{program: matchAll(), mirred: &mirred{to: 7, cookie: newCookie(ownerOf("c1"), "mirror", 0), counted: want}}
+		is := installed{kind: "bpf"}
+		is.parseOptions(bpfOptions(r).Serialize()[unix.SizeofRtAttr:])
+		if !is.marked || is.mirred == nil || is.mirred.counted != want || is.mirred.to != 7 {
+			t.Errorf("%d is read as %+v, %+v", want, is, is.mirred)
+		}
+	}
+	for _, theirs := range []action{{kind: "police", mtu: countingMTU}, {kind: "police", marked: true, mtu: 1500}, {kind: "mirred", marked: true, block: 1}} {
+		if theirs.counting() != uncounted {
+			t.Errorf("%+v is taken for podtap's", theirs)
+		}
+	}
 }
 
 // The kernel's 32 bits begin again; the sums hold all the same.

@@ -42,6 +42,9 @@ func load(t *testing.T, code asm.Instructions) *ebpf.Program {
 // what takes it away.
 func tcx(t *testing.T, at *lab.Space, device string, hook ebpf.AttachType, code asm.Instructions) (detach func()) {
 	t.Helper()
+	if !lab.KernelHas(6, 6) {
+		t.Skip("TCX takes Linux 6.6 or later")
+	}
 	program, index := load(t, code), at.Link(device).Attrs().Index
 	var l ebpflink.Link
 	at.Do(func() error {
@@ -58,6 +61,9 @@ func tcx(t *testing.T, at *lab.Space, device string, hook ebpf.AttachType, code 
 // on older kernels.
 func classifier(t *testing.T, at *lab.Space, device string, hook uint32, code asm.Instructions) {
 	t.Helper()
+	if !lab.KernelHas(6, 6) {
+		t.Skip("TCX takes Linux 6.6 or later")
+	}
 	program, index := load(t, code), at.Link(device).Attrs().Index
 	clsact := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Parent: netlink.HANDLE_CLSACT, Handle: netlink.HANDLE_CLSACT & 0xffff0000}}
 	if err := at.Netlink.QdiscReplace(clsact); err != nil {

@@ -54,10 +54,10 @@ type installed struct {
 func (n *namespace) addRule(what string, r rule) error {
 	return n.change(what, func() error {
 		err := n.tryRule(r)
-		if errors.Is(err, unix.EINVAL) && r.mirred != nil && r.mirred.counted {
-			// This kernel has no mirrors to blocks to count with.
-			plain := *r.mirred
-			plain.counted, r.mirred = false, &plain
+		for r.mirred != nil && r.mirred.counted.refused(err) {
+			next := *r.mirred
+			next.counted--
+			r.mirred = &next
 			err = n.tryRule(r)
 		}
 		return err
@@ -112,7 +112,7 @@ func u32Options(r rule) *nl.RtAttr {
 	actions := nl.NewRtAttr(nl.TCA_U32_ACT, nil)
 	action := actions.AddRtAttr(1, nil)
 	action.AddRtAttr(nl.TCA_ACT_KIND, nl.ZeroTerminated("gact"))
-	action.AddRtAttr(nl.TCA_ACT_OPTIONS, nil).AddRtAttr(nl.TCA_GACT_PARMS, actionParameters{Action: verdictDrop}.bytes())
+	action.AddRtAttr(nl.TCA_ACT_OPTIONS, nil).AddRtAttr(nl.TCA_GACT_PARMS, encode(actionParameters{Action: verdictDrop}))
 	options.AddChild(actions)
 	return options
 }
@@ -189,11 +189,11 @@ func decodeProgram(value []byte) []bpf.RawInstruction {
 // parseActions reads the actions of a rule: the counting one, if it begins with
 // that, and the next one, if it is a mirred.
 func (r *installed) parseActions(value []byte) {
-	counted := false
+	counted := uncounted
 	for _, value := range attributes(value) {
 		a := parseAction(value)
-		if a.kind == "mirred" && a.block == countingBlock && !counted {
-			counted = true
+		if by := a.counting(); by != uncounted && counted == uncounted {
+			counted = by
 			continue
 		}
 		if a.kind == "mirred" {

@@ -73,7 +73,7 @@ func (n *Node) relays(links []*link) (*relays, error) {
 			r.byName[at.name], r.index[at.name] = senderOf(at, destination(c)), at.index
 		}
 	}
-	actions, err := n.mirredActions(math.MaxInt)
+	actions, err := n.actions("mirred", math.MaxInt)
 	if err != nil {
 		r.index = nil // who sends to what is unknown
 	}

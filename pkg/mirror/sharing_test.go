@@ -59,6 +59,9 @@ func TestACollectorOnThePodsOwnNodeGetsEverything(t *testing.T) {
 	} {
 		for _, placement := range []tap.Placement{tap.PlacementNode, tap.PlacementPod} {
 			t.Run(fmt.Sprintf("%s, placement %s", name, placement), func(t *testing.T) {
+				if where.at == s.node.Space && !lab.KernelHas(6, 5) {
+					t.Skip("Linux 6.5 is the first that lets a VXLAN device send to its own host's sockets (nolocalbypass)")
+				}
 				want := parse(t, "{vxlan: {vni: 7, remote: %q, placement: %s, oversize: fragment}}", where.remote, placement)
 				capture := where.at.Collect("[::]:4789")
 				defer capture.Stop()

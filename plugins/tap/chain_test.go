@@ -101,6 +101,9 @@ func TestAPodInAChainIsTappedAndLeavesNothing(t *testing.T) {
 	for name, c := range cases {
 		for _, version := range []string{"0.3.1", "0.4.0", "1.0.0", "1.1.0"} {
 			t.Run(name+" "+version, func(t *testing.T) {
+				if testing.Short() && version != newest {
+					t.Skipf("-short: only version %s", newest)
+				}
 				k := newCluster(t)
 				list := conflist(version, "net", bridgeOf(t, 7), `"taps":`+orEmpty(c.configured))
 				k.settle(list)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -83,4 +84,13 @@ func TestAnAddWhoseNamespaceIsTakenAwayIsUndoneByDel(t *testing.T) {
 		t.Errorf("of %d ADDs %d finished and %d came too late, so one of the two was not tried", rounds, made, late)
 	}
 	t.Logf("of %d ADDs %d finished and %d came too late", rounds, made, late)
+}
+
+// left says in what a namespace differs from what it was; "" where it does not.
+func left(t *testing.T, s *lab.Space, before snapshot) string {
+	t.Helper()
+	if changes := lab.Changes(before, snap(t, s)); len(changes) > 0 {
+		return s.Name + ":\n\t" + strings.Join(changes, "\n\t") + "\n"
+	}
+	return ""
 }

@@ -38,7 +38,6 @@ tool (
 	github.com/containernetworking/plugins/plugins/ipam/host-local
 	github.com/containernetworking/plugins/plugins/main/bridge
 	github.com/containernetworking/plugins/plugins/main/loopback
-	github.com/podtap/podtap/plugins/tap
 )
 
 replace github.com/podtap/podtap => ../../..

@@ -25,7 +25,7 @@ func TestStatusTellsOfAMissingPluginUntilItIsBack(t *testing.T) {
 			t.Errorf("STATUS without the plugin: %v", err)
 		}
 		// As installers put it there.
-		if err := os.Symlink(filepath.Join(lab.Plugins(), "tap"), binary+".new"); err != nil {
+		if err := os.Symlink(filepath.Join(lab.Plugins(), "podtap"), binary+".new"); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Rename(binary+".new", binary); err != nil {

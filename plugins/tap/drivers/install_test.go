@@ -21,7 +21,7 @@ func (n *node) installation() install.Config {
 	if err := os.WriteFile(settings, []byte("policy: {rules: [{sinks: [veth, vxlan], destinations: [198.18.0.0/24]}]}\n"), 0o600); err != nil {
 		n.t.Fatal(err)
 	}
-	return install.Config{Plugin: filepath.Join(lab.Plugins(), "tap"), BinDir: n.binDir, ConfDir: n.confDir, Settings: settings,
+	return install.Config{Plugin: filepath.Join(lab.Plugins(), "podtap"), BinDir: n.binDir, ConfDir: n.confDir, Settings: settings,
 		AgentSocket: filepath.Join(dir, "agent.sock"), RunDir: filepath.Join(dir, "run"), InFlight: 1, Log: slog.New(slog.DiscardHandler)}
 }
 

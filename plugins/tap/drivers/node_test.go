@@ -102,16 +102,11 @@ func (n *node) restart() {
 	n.runtime = startRuntime(n.t, n.host.Space, n.name, n.confDir, n.binDir)
 }
 
-// links puts plugins into the runtime's folder. The program podtap is built by the
-// name of its package.
+// links puts plugins into the runtime's folder.
 func (n *node) links(names ...string) {
 	n.t.Helper()
 	for _, name := range names {
-		program := name
-		if name == "podtap" {
-			program = "tap"
-		}
-		if err := os.Symlink(filepath.Join(lab.Plugins(), program), filepath.Join(n.binDir, name)); err != nil {
+		if err := os.Symlink(filepath.Join(lab.Plugins(), name), filepath.Join(n.binDir, name)); err != nil {
 			n.t.Fatal(err)
 		}
 	}
