@@ -270,5 +270,6 @@ func testMultusCopy(t *testing.T) {
 	}
 	tapped.annotation = ""
 	tapped.start(t).delete(t)
+	nothingLeft(t, "n1", primaryName+"-")
 	stop()
 }
