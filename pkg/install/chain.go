@@ -49,6 +49,11 @@ func (i *Installer) write(ctx context.Context, n *network, drifted bool) error {
 	if err != nil {
 		return fmt.Errorf("%w to %s: %w", errUnsupported, n.base(), err)
 	}
+	if multusOf(i.conf.ConfDir) == nil { // else that says which network is called
+		if l, err := i.conf.load(ctx); err == nil && l.loadedMultus().calls(n) != nil {
+			return fmt.Errorf("%w: %w", errUnsupported, l.loadedMultus().calls(n))
+		}
+	}
 	if path == n.path {
 		err = replace(path, n.text, text)
 	} else if user := i.conf.userOf(ctx, n); user != "" {
@@ -113,9 +118,10 @@ func withdraw(path string, text []byte) error {
 // seen to miss a change, and until Multus has it too, where that goes by a copy. Where
 // nobody tells, there is nothing to wait for.
 func (i *Installer) loaded(ctx context.Context, n *network) error {
-	var problem error
+	var problem, elsewhere error
 	for deadline := time.Now().Add(i.pace.load); ; {
 		l, err := i.conf.load(ctx)
+		elsewhere = l.loadedMultus().calls(n)
 		if err != nil && i.confirmed {
 			return nil // it is down; when it comes up again it reads the folder
 		}
@@ -135,7 +141,8 @@ func (i *Installer) loaded(ctx context.Context, n *network) error {
 		}
 	}
 	i.unchained()
-	if time.Since(i.nudged) > i.pace.resync && multusOf(i.conf.ConfDir).disagrees(n, i.entry) == nil {
+	// Written again, the file would be no other for Multus.
+	if time.Since(i.nudged) > i.pace.resync && elsewhere == nil && multusOf(i.conf.ConfDir).disagrees(n, i.entry) == nil {
 		i.nudged = time.Now()
 		i.conf.nudge()
 	}
@@ -173,14 +180,16 @@ func (i *Installer) disagrees(l Loaded, n *network) error {
 // userOf is who names a network's file, in the folder or as the runtime has loaded it
 // from another; "" for nobody.
 func (c Config) userOf(ctx context.Context, n *network) string {
-	if l, err := c.load(ctx); err == nil && l.multus() && bytes.Contains(l.First, []byte(n.base())) {
+	if l, err := c.load(ctx); err == nil && l.multus() && (bytes.Contains(l.First, []byte(n.base())) || l.loadedMultus().copied() != nil) {
 		return "Multus, as the runtime has loaded it,"
 	}
 	return mentioned(filepath.Dir(n.path), n.base())
 }
 
 // mentioned is a configuration of Multus' that names a file, which must not vanish
-// then: Multus waits for it at each pod's start. It is "" where there is none.
+// then: Multus waits for it at each pod's start. One with a copy names none, but what
+// made the copy watches the file, and makes no other once that has vanished. It is ""
+// where there is neither.
 func mentioned(folder, name string) string {
 	files, _ := configurations(folder)
 	for _, path := range files {
@@ -188,6 +197,9 @@ func mentioned(folder, name string) string {
 		if err == nil && filepath.Base(path) != name && bytes.Contains(text, []byte("multus")) && bytes.Contains(text, []byte(name)) {
 			return filepath.Base(path)
 		}
+	}
+	if multus := multusOf(folder); multus.copied() != nil {
+		return multus.file
 	}
 	return ""
 }

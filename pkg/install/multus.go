@@ -91,7 +91,7 @@ func (m *multusConf) calls(n *network) error {
 	if same {
 		return nil
 	}
-	return fmt.Errorf("%v calls the network %q for each pod, and %s is not that; chain podtap there by hand, or have Multus name this one by clusterNetwork",
+	return fmt.Errorf("%v calls the network %.80q for each pod, and %s is not that; chain podtap there by hand, or have Multus call a network of this folder",
 		m, name, n.base())
 }
 
@@ -110,15 +110,33 @@ func (m *multusConf) disagrees(n *network, entry []byte) error {
 	} else if m.calledPodtap() != nil {
 		what = "with another entry of podtap's"
 	}
-	return fmt.Errorf("%v goes by a copy of %s, %s; start Multus again, which then copies it anew, or have it name the network by clusterNetwork, not by delegates",
+	return fmt.Errorf("%v goes by a copy of %s, %s; start Multus again, which then copies it anew, or have it name the network by clusterNetwork, not by delegates; if Multus is gone, remove its file",
 		m, n.base(), what)
 }
 
-// calledPodtap is an error where Multus goes by a copy that has podtap in it.
+// calledPodtap is an error where Multus goes by copies of which one has podtap in it: it
+// calls all of them for each pod.
 func (m *multusConf) calledPodtap() error {
-	list, err := parseConflist(m.copied())
-	if err != nil || !slices.ContainsFunc(list.plugins, func(e element) bool { return e.kind == pluginType }) {
+	if m.copied() == nil {
 		return nil
 	}
-	return fmt.Errorf("%v goes by a copy of the network's configuration that has podtap's entry; start Multus again, which then copies it anew", m)
+	for _, text := range m.Delegates {
+		var delegate struct {
+			Type    string `json:"type"`
+			Plugins []struct {
+				Type string `json:"type"`
+			} `json:"plugins"`
+		}
+		if json.Unmarshal(text, &delegate) != nil {
+			continue // Multus will not read it either
+		}
+		types := []string{delegate.Type}
+		for _, p := range delegate.Plugins {
+			types = append(types, p.Type)
+		}
+		if slices.Contains(types, pluginType) {
+			return fmt.Errorf("%v goes by a copy of the network's configuration that has podtap's entry; start Multus again, which then copies it anew; if Multus is gone, remove its file", m)
+		}
+	}
+	return nil
 }

@@ -216,3 +216,88 @@ func TestAListThatMultusNamesStaysOneAtTheEnd(t *testing.T) {
 		t.Errorf("the list has %s", got)
 	}
 }
+
+// What makes Multus' copies watches the file, and stops at that once it has vanished.
+func TestAFileOfWhichMultusHasACopyKeepsItsName(t *testing.T) {
+	s := newScene(t)
+	s.network("00-multus.conf", copied(single))
+	s.network("10-pods.conf", single)
+	i, stop := s.start()
+	if got := s.becomes(i, node.StateUnsupported); !strings.Contains(got.Message, "00-multus.conf needs that under its own name") {
+		t.Errorf("message is %q", got.Message)
+	}
+	if s.read("10-pods.conf") != single {
+		t.Error("it was changed")
+	}
+	stop()
+
+	// Where Multus came later, the file is the list that podtap had made.
+	if err := os.Remove(filepath.Join(s.conf.ConfDir, "00-multus.conf")); err != nil {
+		t.Fatal(err)
+	}
+	_, stop = s.ready()
+	stop()
+	s.network("00-multus.conf", copied(single))
+	if err := Uninstall(t.Context(), s.conf, nothingElse); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.types("10-pods.conflist"); got != "bridge" {
+		t.Errorf("at the end there is %q", got)
+	}
+}
+
+// copied is copying for a configuration of one file, with a copy of one plugin's.
+func copied(network string) string {
+	return fmt.Sprintf(`{"cniVersion":"1.0.0","name":"multus-cni-network","type":"multus","delegates":[%s]}`, network)
+}
+
+// The runtime's folder is another, and so Multus', which calls another network.
+func TestWhatALoadedMultusDoesNotCallIsLeftAlone(t *testing.T) {
+	s := newScene(t)
+	s.pace.resync = 100 * time.Millisecond
+	s.network("10-pods.conflist", primary)
+	s.conf.Loaded = func(context.Context) (Loaded, error) {
+		return Loaded{Known: true, Chain: []string{"multus"}, First: []byte(`{"type":"multus","clusterNetwork":"other"}`)}, nil
+	}
+	i, _ := s.start()
+	if got := s.becomes(i, node.StateUnsupported); !strings.Contains(got.Message, `calls the network "other"`) {
+		t.Errorf("message is %q", got.Message)
+	}
+	time.Sleep(500 * time.Millisecond)
+	if s.read("10-pods.conflist") != primary {
+		t.Error("it was changed")
+	}
+}
+
+// Multus calls all of its delegates for each pod, not only the network's.
+func TestThePluginStaysWhileAnyDelegateOfMultusCallsIt(t *testing.T) {
+	for name, second := range map[string]string{
+		"a list":     `{"name":"second","plugins":[{"type":"macvlan"},{"type":"podtap"}]}`,
+		"one plugin": `{"name":"second","type":"podtap"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			s.network("10-pods.conflist", primary)
+			_, stop := s.ready()
+			stop()
+			s.network("00-multus.conf", copied(primary+","+second))
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if err := Uninstall(ctx, s.conf, nothingElse); err == nil || !strings.Contains(err.Error(), "if Multus is gone, remove its file") {
+				t.Errorf("error is %v", err)
+			}
+			if _, err := os.Stat(filepath.Join(s.conf.BinDir, "podtap")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestANetworkThatMultusWaitsForIsWaitedFor(t *testing.T) {
+	s := newScene(t)
+	s.network("00-multus.conf", `{"cniVersion":"1.0.0","name":"multus-cni-network","type":"multus","clusterNetwork":"/elsewhere/10-pods.conflist"}`)
+	i, _ := s.start()
+	if got := s.becomes(i, node.StateNoNetwork); !strings.Contains(got.Message, `calls the network "/elsewhere/10-pods.conflist"`) {
+		t.Errorf("message is %q", got.Message)
+	}
+}

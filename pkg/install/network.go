@@ -68,8 +68,11 @@ func discover(folder string) (n *network, skipped error, err error) {
 		return nil, skipped, fmt.Errorf("%w: %w", errUnsupported, passed)
 	}
 	err = fmt.Errorf("%w in %s", errNoNetwork, folder)
-	if multus.copied() != nil {
+	switch {
+	case multus.copied() != nil:
 		err = fmt.Errorf("%w but a copy of one in %s, which is Multus' own; podtap is chained to the network's own file, which has to be there, too", err, multus.file)
+	case multus != nil:
+		err = fmt.Errorf("%w but %v, which calls the network %.80q; podtap waits for that one's file", err, multus, multus.ClusterNetwork)
 	}
 	return nil, skipped, err
 }

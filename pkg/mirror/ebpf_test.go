@@ -61,9 +61,6 @@ func tcx(t *testing.T, at *lab.Space, device string, hook ebpf.AttachType, code 
 // on older kernels.
 func classifier(t *testing.T, at *lab.Space, device string, hook uint32, code asm.Instructions) {
 	t.Helper()
-	if !lab.KernelHas(6, 6) {
-		t.Skip("TCX takes Linux 6.6 or later")
-	}
 	program, index := load(t, code), at.Link(device).Attrs().Index
 	clsact := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Parent: netlink.HANDLE_CLSACT, Handle: netlink.HANDLE_CLSACT & 0xffff0000}}
 	if err := at.Netlink.QdiscReplace(clsact); err != nil {
