@@ -14,7 +14,8 @@
 #   scale        a hundred pods at once
 #
 # Flags, such as -failfast, go to the test. CTRD=1.7 or deb takes another containerd. A
-# cluster that runs already is used, and left alone; one that was started here is stopped.
+# cluster that runs already is used, with the containerd that it has, and left alone; one
+# that was started here is stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case ${1:-} in -h | --help)

@@ -1,8 +1,7 @@
 //go:build tools
 
 // Package tools pins Multus' thin plugin, its installer, its passthru plugin and their
-// dependencies. `go install package@version` asks for the list of its versions, which not
-// every module proxy has; a build from this module does not.
+// dependencies, so that each build is the same.
 package tools
 
 import (
