@@ -101,21 +101,25 @@ func (s *Space) filters(a *netlink.LinkAttrs, hook uint32) []string {
 }
 
 // nested are the attributes of a filter whose values are attributes, and volatile
-// those that change by themselves: an action's statistics, and its times, which
-// mirred and gact have first among their options, police sixth; and what u32 has
-// matched, where the kernel counts that. The path is the filter's kind, and the
-// attributes' types from the message down, such as bpf.2.1.1.4 for options, the
-// actions, the first of them, statistics.
-var nested, volatile = func() (nested, volatile map[string]bool) {
-	nested, volatile = map[string]bool{"bpf.2": true, "u32.2": true}, map[string]bool{"u32.2.9": true}
-	for _, actions := range []string{"bpf.2.1", "u32.2.7"} {
-		nested[actions] = true
-		for _, action := range []string{actions + ".1", actions + ".2"} {
-			nested[action], nested[action+".2"] = true, true
-			volatile[action+".4"], volatile[action+".2.1"], volatile[action+".2.6"] = true, true, true
+// those that change by themselves: an action's statistics, and its times, whose place
+// among the options is the kind's own; and what u32 has matched, where the kernel counts
+// that. The path is the filter's kind, and the attributes' types from the message down:
+// bpf.2.1.1.4 is options, the actions, the first of them, statistics. An action's options
+// have its kind in the path, as in bpf.2.1.1.2:mirred.
+var nested, volatile, actions = func() (nested, volatile, actions map[string]bool) {
+	nested, volatile, actions = map[string]bool{"bpf.2": true, "u32.2": true}, map[string]bool{"u32.2.9": true}, map[string]bool{}
+	times := map[string]string{"mirred": ".1", "gact": ".1", "skbedit": ".1", "police": ".6"}
+	for _, list := range []string{"bpf.2.1", "u32.2.7"} {
+		nested[list] = true
+		for _, action := range []string{list + ".1", list + ".2"} {
+			nested[action], actions[action], volatile[action+".4"] = true, true, true
+			for kind, at := range times {
+				options := action + ".2:" + kind
+				nested[options], volatile[options+at] = true, true
+			}
 		}
 	}
-	return nested, volatile
+	return nested, volatile, actions
 }()
 
 // kindOf is a filter's kind, by its attributes.
@@ -136,8 +140,16 @@ func attributes(b []byte, path string) string {
 		return fmt.Sprintf("%x", b)
 	}
 	var out []string
+	kind := ""
 	for _, a := range list {
-		at := fmt.Sprintf("%s.%d", path, a.Attr.Type&^unix.NLA_F_NESTED)
+		of := a.Attr.Type &^ unix.NLA_F_NESTED
+		at := fmt.Sprintf("%s.%d", path, of)
+		switch {
+		case actions[path] && of == nl.TCA_ACT_KIND:
+			kind = unix.ByteSliceToString(a.Value)
+		case actions[path] && of == nl.TCA_ACT_OPTIONS:
+			at += ":" + kind
+		}
 		switch {
 		case volatile[at]:
 		case nested[at]:

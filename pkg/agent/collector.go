@@ -84,7 +84,7 @@ func (c *tapCollector) Collect(ch chan<- prometheus.Metric) {
 			}
 			whose := strings.Join([]string{t.Pod, t.ContainerID, t.Network, t.IfName, t.NetNS, t.Device, t.Interface}, "\x00")
 			matched.add(d.Matched.Packets, whose, labels, other)
-			copied.add(d.Copied.Packets, whose, labels, other)
+			copied.add(rest.steady(whose+"\x00"+direction, d.Copied.Packets, len(d.Dropped) > 0, now), whose, labels, other)
 			for reason, amount := range d.Dropped {
 				dropped.add(amount.Packets, whose, append(slices.Clone(labels), label(reason)), append(slices.Clone(other), label(reason)))
 			}

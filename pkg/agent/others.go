@@ -17,6 +17,7 @@ const forgetAfter = time.Hour
 type others struct {
 	mu   sync.Mutex
 	seen map[string]*share
+	read map[string]*lastRead // of counters that are a difference
 	sums map[*prometheus.Desc]map[string]*sum
 }
 
@@ -49,6 +50,28 @@ func (r *others) add(of *prometheus.Desc, whose string, n uint64, labels []strin
 	s.now, s.at = s.now+n, at
 }
 
+// lastRead is what a counter was at the last scrape.
+type lastRead struct {
+	n  uint64
+	at time.Time
+}
+
+// steady is a counter of copies without its falls. Where some were lost it is the
+// difference of two that are not read at one moment: what has come between them looks like
+// copies until the next reading, and Prometheus would take its going for a new beginning.
+// A fall of half of 32 bits is one.
+func (r *others) steady(whose string, n uint64, lost bool, at time.Time) uint64 {
+	if r.read == nil {
+		r.read = map[string]*lastRead{}
+	}
+	last := r.read[whose]
+	if lost && last != nil && n < last.n && last.n-n < 1<<31 {
+		n = last.n
+	}
+	r.read[whose] = &lastRead{n, at}
+	return n
+}
+
 // settle ends a scrape: sums grow by what their taps have grown. Taps that are gone are
 // forgotten; those that a reading lacks which is not whole may be there.
 func (r *others) settle(whole bool, at time.Time) {
@@ -59,6 +82,11 @@ func (r *others) settle(whole bool, at time.Time) {
 			s.last, s.now = s.now, 0
 		case whole || at.Sub(s.at) > forgetAfter:
 			delete(r.seen, key)
+		}
+	}
+	for whose, last := range r.read {
+		if !last.at.Equal(at) && (whole || at.Sub(last.at) > forgetAfter) {
+			delete(r.read, whose)
 		}
 	}
 }

@@ -72,6 +72,30 @@ func TestTheSumOfWhatHasNoSeriesNeverGoesDown(t *testing.T) {
 	}
 }
 
+// Matched and dropped are read one after the other.
+func TestCopiesOfABrokenMirrorNeverGoDown(t *testing.T) {
+	a, set := changing(t)
+	for i, c := range []struct {
+		copied, dropped, want uint64
+	}{
+		{100, 0, 100}, {140, 5, 140}, {101, 90, 140}, {100, 200, 140}, {150, 200, 150}, // broken, mended
+		{7, 0, 7},                       // its rule was made anew
+		{1<<32 - 10, 1, 1<<32 - 10},     // about to begin again
+		{5, 1, 5}, {4, 3, 5}, {6, 3, 6}, // and has
+	} {
+		tap := counted("web/a", "m", c.copied, c.dropped)
+		tap.Directions[0].Copied.Packets = c.copied
+		set(nil, tap)
+		if got, _ := sumOf(t, a, "podtap_tap_copied_packets_total"); got != float64(c.want) {
+			t.Errorf("scrape %d: %v copies, want %d", i, got, c.want)
+		}
+	}
+	set(nil)
+	if _, _ = sumOf(t, a, "podtap_taps"); len(a.others.read) > 0 {
+		t.Errorf("taps that are gone are remembered: %v", a.others.read)
+	}
+}
+
 func TestATapThatIncompleteReadingsLackIsForgottenInTime(t *testing.T) {
 	var o others
 	now := time.Now()

@@ -193,7 +193,10 @@ func (m *mirred) actions(attribute int) *nl.RtAttr {
 	case byBlock:
 		mirred(actPipe, mirredMirror, 0).AddRtAttr(mirredBlock, nl.Uint32Attr(countingBlock))
 	case byPolice:
-		add("police", nl.TCA_POLICE_TBF, policeParameters{Action: actPipe, MTU: countingMTU})
+		// Kernels before 5.18 leave an ingressing frame's Ethernet header out: one of a byte
+		// or none behind it is not too long, and is to go on all the same.
+		add("police", nl.TCA_POLICE_TBF, policeParameters{Action: actPipe, MTU: countingMTU}).
+			AddRtAttr(nl.TCA_POLICE_RESULT, nl.Uint32Attr(actPipe))
 	}
 	if m.redirect {
 		mirred(actStolen, mirredRedirect, m.to)

@@ -48,7 +48,8 @@ func (n *namespace) attach(l *link, kind string, ofTap cookie, hooks []uint32, r
 		if r.priority, err = freePriority(present); err != nil {
 			return made, fmt.Errorf("on %s: %w", l.name, err)
 		}
-		if err := n.addRule("attach the tap to "+l.name, r); err != nil {
+		// What the kernel refused for one direction it is not asked for the other's.
+		if r.mirred.counted, err = n.addCounted("attach the tap to "+l.name, r); err != nil {
 			return made, err
 		}
 		present = append(present, installed{rule: r})

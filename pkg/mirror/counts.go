@@ -92,7 +92,7 @@ func (n *namespace) countMirrors(most int) (counted, error) {
 	counting := map[cookie]*action{}
 	note := func(actions []action) {
 		for i := range actions {
-			if a := &actions[i]; a.marked && a.counting() != uncounted {
+			if a := &actions[i]; a.marked && a.counting() != uncounted && counting[a.cookie] == nil {
 				counting[a.cookie] = a
 			}
 		}

@@ -52,7 +52,13 @@ type installed struct {
 // addRule makes a rule. It uses cls_bpf with classic bytecode, and u32 for a rule
 // that matches everything where the kernel has no cls_bpf.
 func (n *namespace) addRule(what string, r rule) error {
-	return n.change(what, func() error {
+	_, err := n.addCounted(what, r)
+	return err
+}
+
+// addCounted is addRule, and says how the kernel counts what the rule mirrors.
+func (n *namespace) addCounted(what string, r rule) (by counting, err error) {
+	err = n.change(what, func() error {
 		err := n.tryRule(r)
 		for r.mirred != nil && r.mirred.counted.refused(err) {
 			next := *r.mirred
@@ -62,6 +68,10 @@ func (n *namespace) addRule(what string, r rule) error {
 		}
 		return err
 	})
+	if r.mirred != nil {
+		by = r.mirred.counted
+	}
+	return by, err
 }
 
 func (n *namespace) tryRule(r rule) error {

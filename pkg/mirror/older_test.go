@@ -1,8 +1,12 @@
 package mirror
 
 import (
+	"maps"
 	"strings"
 	"testing"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
 
 	"github.com/podtap/podtap/internal/lab"
 	"github.com/podtap/podtap/pkg/tap"
@@ -104,4 +108,15 @@ func TestARelayInUseWhoseAliasIsGoneIsRepairedInPlace(t *testing.T) {
 	remove(t, p, ownerOf("c1"))
 	remove(t, other, ownerOf("c2"))
 	before.unchanged("after Remove")
+}
+
+// Kernels before 5.18 let a frame that is nearly empty conform, and the default of police
+// is to end the classification then: neither this copy nor anybody else's rule would come.
+func TestAPacketThatConformsGoesOnToTheMirror(t *testing.T) {
+	within := func(b []byte, kind uint16) []byte { return maps.Collect(attributes(b))[kind] }
+	list := (&mirred{counted: byPolice, to: 1}).actions(1).Serialize()[unix.SizeofRtAttr:]
+	options := within(within(list, 1), nl.TCA_ACT_OPTIONS)
+	if got := within(options, nl.TCA_POLICE_RESULT); len(got) != 4 || int32(number(got)) != actPipe {
+		t.Errorf("the result of a packet that conforms is %v", got)
+	}
 }
