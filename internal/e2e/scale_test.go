@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/podtap/podtap/api/node"
 )
 
 const (
@@ -68,6 +71,7 @@ func wave(t *testing.T, vni int) float64 {
 	c.deployment(t)
 	took := time.Since(begin).Seconds()
 	if vni != 0 {
+		defer whereCopiesWent(t)
 		c.copied(t, at)
 		eachHasItsTap(t, c)
 		atEase(t)
@@ -78,17 +82,43 @@ func wave(t *testing.T, vni int) float64 {
 	return took
 }
 
+// whereCopiesWent says of a test that has failed where the nodes believe that copies have gone:
+// what they have sent and the collector has not was lost between the two.
+func whereCopiesWent(t *testing.T) {
+	if !t.Failed() {
+		return
+	}
+	for _, n := range nodes {
+		var sum struct{ matched, copied, dropped uint64 }
+		var all node.Taps
+		answer, err := get(t, n, node.PathTaps)
+		if err == nil {
+			_, body, _ := strings.Cut(answer, "\r\n\r\n")
+			err = json.Unmarshal([]byte(body), &all)
+		}
+		for _, tap := range all.Taps {
+			for _, d := range tap.Directions {
+				sum.matched, sum.copied = sum.matched+d.Matched.Packets, sum.copied+d.Copied.Packets
+				for _, lost := range d.Dropped {
+					sum.dropped += lost.Packets
+				}
+			}
+		}
+		t.Logf("%s: the taps have %+v; the senders %+v; %v", n, sum, all.Senders, err)
+	}
+}
+
 // eachHasItsTap counts the taps of both nodes: one for each pod, and a relay for all
 // those of a node.
 func eachHasItsTap(t *testing.T, c crew) {
 	t.Helper()
 	taps := 0
-	for _, node := range nodes {
-		var n, relays int
-		if _, err := fmt.Sscan(on(t, node, "sh", "-c", "ip -o -d link | grep -c 'alias podtap/1 cni'; ip -o -d link | grep -c 'alias podtap/1 relay'"), &n, &relays); err != nil || relays != 1 {
-			t.Errorf("on %s are %d relays, want one for all: %v", node, relays, err)
+	for _, n := range nodes {
+		var here, relays int
+		if _, err := fmt.Sscan(on(t, n, "sh", "-c", "ip -o -d link | grep -c 'alias podtap/1 cni'; ip -o -d link | grep -c 'alias podtap/1 relay'"), &here, &relays); err != nil || relays != 1 {
+			t.Errorf("on %s are %d relays, want one for all: %v", n, relays, err)
 		}
-		taps += n
+		taps += here
 	}
 	if taps != c.size {
 		t.Errorf("there are %d taps of %d pods", taps, c.size)
@@ -108,20 +138,20 @@ func atEase(t *testing.T) {
 	}
 	time.Sleep(5 * time.Second)
 	before := map[string]int{}
-	for _, node := range nodes {
-		before[node] = ticks(node)
+	for _, n := range nodes {
+		before[n] = ticks(n)
 	}
 	time.Sleep(atRest)
-	for _, node := range nodes {
-		used := float64(ticks(node)-before[node]) / 100 // a tick is 10 ms on every Linux
+	for _, n := range nodes {
+		used := float64(ticks(n)-before[n]) / 100 // a tick is 10 ms on every Linux
 		var resident int
-		if _, err := fmt.Sscan(on(t, node, "sh", "-c", `awk '/^VmRSS/ {print $2}' /proc/$(pgrep -x podtapd)/status`), &resident); err != nil {
+		if _, err := fmt.Sscan(on(t, n, "sh", "-c", `awk '/^VmRSS/ {print $2}' /proc/$(pgrep -x podtapd)/status`), &resident); err != nil {
 			t.Fatal(err)
 		}
 		fmt.Fprintf(os.Stderr, "podtapd on %s, with %d pods on both nodes: %.1f MB resident, %.2f %% of a core in %v\n",
-			node, crowd, float64(resident)/1e3, 100*used/atRest.Seconds(), atRest)
+			n, crowd, float64(resident)/1e3, 100*used/atRest.Seconds(), atRest)
 		if resident*1024 > mostMemory {
-			t.Errorf("on %s podtapd has %d KiB resident, more than %d bytes", node, resident, mostMemory)
+			t.Errorf("on %s podtapd has %d KiB resident, more than %d bytes", n, resident, mostMemory)
 		}
 	}
 }
