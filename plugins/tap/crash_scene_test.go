@@ -234,10 +234,11 @@ func (c *crashScene) lockRemains(taken bool) (out string) {
 }
 
 // What differs between two ADDs of the same taps is when they are made, and the
-// indexes of devices and of actions. An action's options begin with its index (tc_gen of linux/pkt_cls.h),
-// and mirred's, which have 28 bytes, end with the device's.
+// indexes of devices and of actions. An action's parameters begin with its index (tc_gen
+// and tc_police of linux/pkt_cls.h), and mirred's, which have 28 bytes, end with the
+// device's.
 var (
-	actionOptions = regexp.MustCompile(`(2\.[17]\.\d\.2\.2=)[0-9a-f]{8}([0-9a-f]*)`)
+	actionOptions = regexp.MustCompile(`(2\.[17]\.\d\.2:\w+\.[12]=)[0-9a-f]{8}([0-9a-f]*)`)
 	madeAt        = regexp.MustCompile(` at=\d+`)
 	onDevice      = regexp.MustCompile(`^(address \S+ on|qdisc \S+ on|route {Ifindex:) (\d+)`)
 )
