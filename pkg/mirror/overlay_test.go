@@ -202,12 +202,19 @@ func TestCopiesReachACollectorBehindTheOverlayOnce(t *testing.T) {
 			// Each datagram once, each copy of one in its pieces, each copy of anything
 			// else, such as ARP, whole: and no copy of a copy.
 			// An ordinary user's capture does not keep pace with all of that.
-			others := copies.Len() - 2*count
-			want := 2*count*(1+c.pieces) + others
 			if !lab.Privileged() {
 				t.Log("what the overlay carries is not counted: that takes a larger capture than an ordinary user's")
-			} else if n := segments(carried(wire.Settle(want), o, s.node, s.other)); n != want {
-				t.Errorf("the overlay carried %d UDP packets and fragments; want %d, with %d copies of other packets", n, want, others)
+			} else {
+				most := 2 * count * (1 + c.pieces)
+				n := segments(carried(wire.Settle(most), o, s.node, s.other))
+				others := len(copies.Settle(2*count)) - 2*count
+				if n != most+others {
+					// One more may have come between the two.
+					n, others = segments(carried(wire.Settle(most), o, s.node, s.other)), copies.Len()-2*count
+				}
+				if n != most+others {
+					t.Errorf("the overlay carried %d UDP packets and fragments; want %d, with %d copies of other packets", n, most+others, others)
+				}
 			}
 			remove(t, p, ownerOf("c1"))
 			before.unchanged("after Remove")
