@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"syscall"
 	"time"
@@ -130,7 +131,17 @@ func tcp(addr string, n int64, timeout time.Duration) (sent, error) {
 		}
 		r.SentBytes += int64(len(m))
 	}
-	return r, <-done
+	// Both ends' FIN come before this process's end, which may be that of its pod's network.
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		return r, err
+	}
+	if err := <-done; err != nil {
+		return r, err
+	}
+	if _, err := c.Read(b[:1]); !errors.Is(err, io.EOF) {
+		return r, fmt.Errorf("the server does not close after %d bytes: %v", n, err)
+	}
+	return r, nil
 }
 
 // echoed reads n bytes and compares them with what was sent.
