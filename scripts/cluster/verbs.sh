@@ -8,9 +8,6 @@ up() {
 	build
 	name_is_free
 	remember_machine
-	# Each cable of each node and pod has its packets in the one queue of a CPU. Of 1000,
-	# the default, some are lost when many pods start at once.
-	[ ! -e /proc/sys/net/core/netdev_max_backlog ] || echo 20000 >/proc/sys/net/core/netdev_max_backlog
 	settings_save
 	host_net
 	if [ "$KUBE" = 1 ]; then
@@ -65,8 +62,8 @@ remember_machine() {
 	[ -e /etc/hosts ] || { : >/etc/hosts && echo /etc/hosts >>"$R/made"; }
 	# `ip netns add` makes the directory a mount of its own.
 	mountpoint -q /run/netns || echo netns >>"$R/made"
-	# The kubelet sets these for the whole machine, and so does `up` the last one.
-	for s in vm.overcommit_memory vm.panic_on_oom kernel.panic kernel.panic_on_oops kernel.keys.root_maxkeys kernel.keys.root_maxbytes net.core.netdev_max_backlog; do
+	# The kubelet sets these for the whole machine.
+	for s in vm.overcommit_memory vm.panic_on_oom kernel.panic kernel.panic_on_oops kernel.keys.root_maxkeys kernel.keys.root_maxbytes; do
 		p=/proc/sys/${s//.//}
 		[ ! -e "$p" ] || echo "$p $(<"$p")"
 	done >"$R/sysctls"
