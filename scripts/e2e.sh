@@ -46,7 +46,8 @@ done
 
 running=$($cluster status 2>/dev/null || true)
 if [[ $running != *" runs, "* ]]; then
-	trap '$cluster down' EXIT
+	# The second is the tests' own, who leave it behind where they are killed.
+	trap '$cluster down; ip netns del "${NAME:-lab}-collector" 2>/dev/null || true' EXIT
 	[[ " ${lanes[*]} " != *" multus "* ]] || $cluster build multus
 	if [ "${lanes[*]}" = containerd ]; then KUBE=0 $cluster up 1; else $cluster up 2; fi
 fi
