@@ -25,10 +25,11 @@ import (
 
 // collector receives copies on a node, as users do: a VXLAN device, and tcpdump.
 type collector struct {
-	t       *testing.T
-	file    string
-	process *exec.Cmd
-	stopped bool
+	t          *testing.T
+	file       string
+	process    *exec.Cmd
+	statistics chan string // what tcpdump says at its end
+	stopped    bool
 }
 
 // apart is a machine of the nodes' network that is no node, and its address. (On a
@@ -37,6 +38,10 @@ const (
 	apart        = "collector"
 	apartAddress = "198.18.0.100"
 )
+
+// settled is when whatever would be too much has come: tcpdump is handed packets once a
+// second.
+const settled = 2 * time.Second
 
 // makeApart makes that machine; it ends with the tests. It has the same MAC each time: the
 // nodes would send copies to that of the last run's for some seconds.
@@ -77,8 +82,10 @@ func collect(t *testing.T, node string, vni int, more ...string) *collector {
 	ip(append([]string{"link", "add", device, "type", "vxlan", "id", fmt.Sprint(vni), "dstport", "4789"}, more...)...)
 	t.Cleanup(func() { _ = exec.Command("ip", "-n", networkOf(node), "link", "del", device).Run() })
 	ip("link", "set", device, "arp", "off", "mtu", "65000", "up")
-	c := &collector{t: t, file: filepath.Join(t.TempDir(), "copies.pcap")}
-	c.process = exec.Command("ip", "netns", "exec", networkOf(node), "tcpdump", "-i", device, "-U", "--immediate-mode", "-B", "16384", "-w", c.file)
+	c := &collector{t: t, file: filepath.Join(t.TempDir(), "copies.pcap"), statistics: make(chan string, 1)}
+	// No --immediate-mode: with it each packet takes a slot of the device's MTU, and 16 MiB
+	// have 256 of these.
+	c.process = exec.Command("ip", "netns", "exec", networkOf(node), "tcpdump", "-i", device, "-U", "-B", "16384", "-w", c.file)
 	c.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	complaint, err := c.process.StderrPipe()
 	if err != nil {
@@ -88,19 +95,32 @@ func collect(t *testing.T, node string, vni int, more ...string) *collector {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.stop)
-	line, err := bufio.NewReader(complaint).ReadString('\n')
+	output := bufio.NewReader(complaint)
+	line, err := output.ReadString('\n')
+	go func() {
+		rest, _ := io.ReadAll(output)
+		c.statistics <- string(rest)
+	}()
 	if err != nil || !strings.Contains(line, "listening on") {
 		t.Fatalf("tcpdump: %v %s", err, line)
 	}
-	go func() { _, _ = io.Copy(io.Discard, complaint) }()
 	return c
 }
 
+// stop ends tcpdump, which must have had room for every copy: what it dropped would look
+// as if podtap had.
 func (c *collector) stop() {
-	if !c.stopped {
-		c.stopped = true
-		_ = c.process.Process.Signal(os.Interrupt)
-		_ = c.process.Wait()
+	if c.stopped {
+		return
+	}
+	c.stopped = true
+	_ = c.process.Process.Signal(os.Interrupt)
+	late := time.AfterFunc(10*time.Second, func() { _ = c.process.Process.Kill() })
+	statistics := <-c.statistics
+	late.Stop()
+	_ = c.process.Wait()
+	if !strings.Contains(statistics, "\n0 packets dropped by kernel") {
+		c.t.Errorf("the collector's tcpdump lost copies itself: %s", statistics)
 	}
 }
 
@@ -215,7 +235,7 @@ func (c *collector) counts(what string, address netip.Addr, sent, received int) 
 		}
 		return nil
 	})
-	time.Sleep(time.Second) // whatever would be too much
+	time.Sleep(settled)
 	if out, in := count(); out != sent || in != received {
 		c.t.Errorf("%s: %d copies of what was sent and %d of what was received, want %d and %d", what, out, in, sent, received)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 )
 
 // echoes are the datagrams of a pod in these tests, each answered; sent is what it
@@ -139,6 +140,7 @@ func arrives(t *testing.T, at *collector, want int, is func(flow) bool) {
 		}
 		return nil
 	})
+	time.Sleep(settled)
 	if got := at.sum("udp", is).packets; got != want {
 		t.Errorf("%d copies, want %d", got, want)
 	}
