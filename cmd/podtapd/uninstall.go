@@ -19,8 +19,9 @@ import (
 const (
 	aboutUninstall = `Take podtap off: its entry out of the CNI configuration, then, when the runtime has
 loaded that, all taps, then the plugin. Pods start before, during and after it, and
-taps end; the pods themselves lose nothing. The plugin stays where runtimes will call
-it to delete pods that still live: CRI-O's, and those with an attachment of Multus'.
+taps end; the pods themselves lose nothing. The plugin stays where it will be called to
+delete pods that still live: CRI-O's, and, with Multus, those that were started while
+podtap was chained or that have an attachment of podtap's.
 
 Without --cluster it does that on this node, where podtapd must not be running. With
 --cluster it has podtapd do it on every node, waits for all, and deletes the DaemonSet;

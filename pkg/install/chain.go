@@ -180,16 +180,16 @@ func (i *Installer) disagrees(l Loaded, n *network) error {
 // userOf is who names a network's file, in the folder or as the runtime has loaded it
 // from another; "" for nobody.
 func (c Config) userOf(ctx context.Context, n *network) string {
-	if l, err := c.load(ctx); err == nil && l.multus() && (bytes.Contains(l.First, []byte(n.base())) || l.loadedMultus().copied() != nil) {
+	if l, err := c.load(ctx); err == nil && l.multus() && (bytes.Contains(l.First, []byte(n.base())) || l.loadedMultus().hidesFiles()) {
 		return "Multus, as the runtime has loaded it,"
 	}
 	return mentioned(filepath.Dir(n.path), n.base())
 }
 
 // mentioned is a configuration of Multus' that names a file, which must not vanish
-// then: Multus waits for it at each pod's start. One with a copy names none, but what
-// made the copy watches the file, and makes no other once that has vanished. It is ""
-// where there is neither.
+// then: Multus waits for it at each pod's start. One that hides its files may need it,
+// too: what made a copy makes no other once the file has vanished, and a link in a folder
+// would lead nowhere, at which Multus fails. It is "" where there is none.
 func mentioned(folder, name string) string {
 	files, _ := configurations(folder)
 	for _, path := range files {
@@ -198,7 +198,7 @@ func mentioned(folder, name string) string {
 			return filepath.Base(path)
 		}
 	}
-	if multus := multusOf(folder); multus.copied() != nil {
+	if multus := multusOf(folder); multus.hidesFiles() {
 		return multus.file
 	}
 	return ""

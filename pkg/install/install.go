@@ -221,6 +221,9 @@ func (i *Installer) installBoth(ctx context.Context, status *node.Install) error
 	if _, err := unchainAll(i.conf); err != nil {
 		return errors.Join(failed, err)
 	}
+	if err := multusOf(i.conf.ConfDir).calledPodtap(); err != nil {
+		return fmt.Errorf("%w; no pod starts until then: %w", failed, err)
+	}
 	return fmt.Errorf("%w; until it is there, podtap is not chained, so that pods start", failed)
 }
 

@@ -73,6 +73,17 @@ func (m *multusConf) copied() json.RawMessage {
 	return m.Delegates[0]
 }
 
+// hidesFiles says that Multus comes by a network whose file it does not name: by a copy, whose
+// maker watches the file, or by a folder, where there may be a link to it.
+func (m *multusConf) hidesFiles() bool {
+	return m.copied() != nil || m != nil && strings.Contains(m.ClusterNetwork, "/") && !isConfiguration(m.ClusterNetwork)
+}
+
+// isConfiguration knows a network configuration's file by its name.
+func isConfiguration(path string) bool {
+	return slices.Contains([]string{".conf", ".conflist", ".json"}, filepath.Ext(path))
+}
+
 // calls is an error where Multus does not call a network, as far as one can tell.
 func (m *multusConf) calls(n *network) error {
 	if m == nil {
@@ -85,7 +96,7 @@ func (m *multusConf) calls(n *network) error {
 		name, same = head.Name, head.Name == "" || head.Name == n.name
 	} else if !strings.Contains(name, "/") {
 		same = name == "" || name == n.name
-	} else if slices.Contains([]string{".conf", ".conflist", ".json"}, filepath.Ext(name)) {
+	} else if isConfiguration(name) {
 		same = filepath.Base(name) == n.base()
 	}
 	if same {

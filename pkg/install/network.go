@@ -110,8 +110,8 @@ func readConfiguration(path string) (text []byte, known *libcni.NetworkConfigLis
 	return text, &libcni.NetworkConfigList{Name: one.Network.Name, CNIVersion: one.Network.CNIVersion, Plugins: []*libcni.PluginConfig{one}}, nil
 }
 
-// isPodNetwork is false for loopback, and for Multus, which calls the network that
-// comes after it.
+// isPodNetwork is false for loopback, and for Multus, which calls a network that another
+// configuration has.
 func isPodNetwork(list *libcni.NetworkConfigList) bool {
 	return slices.ContainsFunc(list.Plugins, func(p *libcni.PluginConfig) bool {
 		return p.Network.Type != "loopback" && p.Network.Type != pluginType

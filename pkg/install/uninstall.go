@@ -58,7 +58,7 @@ func Uninstall(ctx context.Context, c Config, clear func(context.Context) (keepP
 		// pod fail for want of the plugin.
 		if back, err := unchainAll(c); err != nil {
 			return err
-		} else if back {
+		} else if back || c.calledBy(ctx) != nil {
 			continue
 		}
 		return c.removeFiles(keep)

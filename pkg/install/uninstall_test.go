@@ -70,7 +70,8 @@ func TestThePluginStaysWhileTheRuntimeUsesTheEntry(t *testing.T) {
 		return Loaded{Known: true, Network: "pods", Chain: chain}, nil
 	}
 	s.conf.InFlight = 300 * time.Millisecond
-	if err := Uninstall(t.Context(), s.conf, nothingElse); err != nil || asked != 3 || time.Since(begin) < 2*loadRetry+s.conf.InFlight {
+	// Three times until it has loaded the new one, and once more before the plugin goes.
+	if err := Uninstall(t.Context(), s.conf, nothingElse); err != nil || asked != 4 || time.Since(begin) < 2*loadRetry+s.conf.InFlight {
 		t.Errorf("error %v after %d questions and %v", err, asked, time.Since(begin))
 	}
 }
