@@ -71,6 +71,7 @@ func (c *tapCollector) Collect(ch chan<- prometheus.Metric) {
 	sinks := map[tap.Sink]int{tap.SinkVeth: 0, tap.SinkVXLAN: 0, tap.SinkWire: 0}
 	of := func(d *prometheus.Desc) *sums { return &sums{d, map[string]*sum{}, rest, now} }
 	matched, copied, dropped := of(descMatched), of(descCopied), of(descDropped)
+	var read scrape
 	for _, t := range taps.Taps {
 		if _, known := sinks[t.Sink]; known {
 			sinks[t.Sink]++
@@ -84,11 +85,14 @@ func (c *tapCollector) Collect(ch chan<- prometheus.Metric) {
 			}
 			whose := strings.Join([]string{t.Pod, t.ContainerID, t.Network, t.IfName, t.NetNS, t.Device, t.Interface}, "\x00")
 			matched.add(d.Matched.Packets, whose, labels, other)
-			copied.add(rest.steady(whose+"\x00"+direction, d.Copied.Packets, len(d.Dropped) > 0, now), whose, labels, other)
+			read.add(whose, d, labels, other)
 			for reason, amount := range d.Dropped {
 				dropped.add(amount.Packets, whose, append(slices.Clone(labels), label(reason)), append(slices.Clone(other), label(reason)))
 			}
 		}
+	}
+	for _, c := range read.all {
+		copied.add(rest.steady(c.key, c.n, c.lost, now), c.whose, c.labels, c.other)
 	}
 	sent, lost := of(descSent), of(descSenderLost)
 	for _, s := range taps.Senders {

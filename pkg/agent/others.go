@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/podtap/podtap/api/node"
+	"github.com/podtap/podtap/pkg/mirror"
 )
 
 // forgetAfter is after how long a tap is forgotten that incomplete readings lack. One
@@ -50,6 +53,34 @@ func (r *others) add(of *prometheus.Desc, whose string, n uint64, labels []strin
 	s.now, s.at = s.now+n, at
 }
 
+// copies are those of one direction of a tap at one scrape, or of all taps that nothing
+// tells apart: rules whose devices are gone.
+type copies struct {
+	whose, key    string // the key has the direction, too
+	labels, other []string
+	n             uint64
+	lost          bool // some were
+}
+
+// scrape has the copies of each, in the order in which they came.
+type scrape struct {
+	all  []*copies
+	each map[string]*copies
+}
+
+func (s *scrape) add(whose string, d node.Counters, labels, other []string) {
+	key := whose + "\x00" + string(d.Direction)
+	if s.each == nil {
+		s.each = map[string]*copies{}
+	}
+	if s.each[key] == nil {
+		s.each[key] = &copies{whose: whose, key: key, labels: labels, other: other}
+		s.all = append(s.all, s.each[key])
+	}
+	s.each[key].n += d.Copied.Packets
+	s.each[key].lost = s.each[key].lost || len(d.Dropped) > 0
+}
+
 // lastRead is what a counter was at the last scrape.
 type lastRead struct {
 	n  uint64
@@ -59,13 +90,13 @@ type lastRead struct {
 // steady is a counter of copies without its falls. Where some were lost it is the
 // difference of two that are not read at one moment: what has come between them looks like
 // copies until the next reading, and Prometheus would take its going for a new beginning.
-// A fall of half of 32 bits is one.
+// A larger fall is one.
 func (r *others) steady(whose string, n uint64, lost bool, at time.Time) uint64 {
 	if r.read == nil {
 		r.read = map[string]*lastRead{}
 	}
 	last := r.read[whose]
-	if lost && last != nil && n < last.n && last.n-n < 1<<31 {
+	if lost && last != nil && n < last.n && last.n-n < mirror.BetweenReadings {
 		n = last.n
 	}
 	r.read[whose] = &lastRead{n, at}

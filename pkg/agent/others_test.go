@@ -96,6 +96,23 @@ func TestCopiesOfABrokenMirrorNeverGoDown(t *testing.T) {
 	}
 }
 
+// Of rules whose devices are gone nothing tells whose they were, nor which of them is
+// listed first.
+func TestCopiesOfRulesThatNothingTellsApartAreAddedUp(t *testing.T) {
+	a, set := changing(t)
+	of := func(copied uint64) node.Tap {
+		tap := counted("", "", copied+1, 1)
+		tap.Directions[0].Copied.Packets = copied
+		return tap
+	}
+	for i, taps := range [][]node.Tap{{of(1000), of(5)}, {of(5), of(1000)}, {of(1000), of(5)}} {
+		set(nil, taps...)
+		if got, _ := sumOf(t, a, "podtap_tap_copied_packets_total"); got != 1005 {
+			t.Errorf("scrape %d: %v copies, want 1005", i, got)
+		}
+	}
+}
+
 func TestATapThatIncompleteReadingsLackIsForgottenInTime(t *testing.T) {
 	var o others
 	now := time.Now()

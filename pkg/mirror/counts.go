@@ -3,6 +3,7 @@ package mirror
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/vishvananda/netlink/nl"
@@ -23,6 +24,11 @@ type Amount struct {
 	BytesUnknown bool
 }
 
+// BetweenReadings is how many packets may come between the readings of two counters of
+// one tap, which takes some milliseconds at most. What was matched and what was dropped
+// of it do not fit together by so much.
+const BetweenReadings = 1 << 20
+
 // DropMirror is the reason of a copy that the tap's device did not take: it is
 // down, or full, or somebody deleted it.
 const DropMirror = "mirror"
@@ -34,8 +40,9 @@ type Counters struct {
 	Matched   Amount
 	Copied    Amount // handed to the tap's device
 	Dropped   map[string]Amount
-	// Segments says that the kernel, one before 6.8 and without police actions, counts
-	// the segments of what TCP's offload has left whole.
+	// Segments says that the kernel counts the segments of what TCP's offload has left
+	// whole: it is one before 6.8, without police actions or with rules that a podtap has
+	// made which did not use them.
 	Segments bool
 }
 
@@ -53,8 +60,7 @@ func counters(d tap.Direction, counting, mirror *action) Counters {
 	dropped := uint64(mirror.counts.failed)
 	if counting != nil {
 		copied := uint32(c.Matched.Packets - dropped) // both begin again at 2^32
-		if copied >= 1<<31 {
-			// Packets came between the reading of the two.
+		if dropped > 0 && copied > math.MaxUint32-BetweenReadings {
 			copied, c.Matched.Packets = 0, dropped
 		}
 		c.Copied.Packets = uint64(copied)

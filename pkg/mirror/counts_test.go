@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -191,7 +192,7 @@ func TestWhatTheMirrorDidNotTakeIsDropped(t *testing.T) {
 	}
 }
 
-// A kernel without mirrors to blocks counts segments; nothing else changes.
+// A kernel with nothing to count whole packets counts segments; nothing else changes.
 func TestWithoutTheCountingActionSegmentsAreCounted(t *testing.T) {
 	mirror := &action{counts: actionCounts{packets: 50, bytes: 5000, failed: 3}}
 	c := counters(tap.Egress, nil, mirror)
@@ -221,10 +222,21 @@ func TestHowARuleCountsIsReadBack(t *testing.T) {
 	}
 }
 
-// The kernel's 32 bits begin again; the sums hold all the same.
-func TestCountersThatBeganAgainAddUp(t *testing.T) {
-	c := counters(tap.Ingress, &action{counts: actionCounts{failed: 7}}, &action{counts: actionCounts{failed: 1<<32 - 3, bytes: 1 << 40}})
-	if c.Matched.Packets != 7 || c.Copied.Packets != 10 {
-		t.Errorf("counters are %+v", c)
+// The kernel's 32 bits begin again, and some packets may come between the readings of
+// what was matched and what was dropped of that; the sums hold all the same.
+func TestCountersOf32BitsAddUp(t *testing.T) {
+	for name, c := range map[string]struct{ matched, dropped, wantMatched, wantCopied uint64 }{
+		"half of them, none dropped":      {3_000_000_000, 0, 3_000_000_000, 3_000_000_000},
+		"half of them, some dropped":      {3_000_000_000, 3, 3_000_000_000, 2_999_999_997},
+		"the last one":                    {math.MaxUint32, 0, math.MaxUint32, math.MaxUint32},
+		"begun again":                     {7, math.MaxUint32 - 2, 7, 10},
+		"all dropped, some while reading": {1000, 1010, 1010, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := counters(tap.Egress, &action{counts: actionCounts{failed: uint32(c.matched)}}, &action{counts: actionCounts{failed: uint32(c.dropped), bytes: 1 << 40}})
+			if got.Matched.Packets != c.wantMatched || got.Copied.Packets != c.wantCopied || got.Dropped[DropMirror].Packets != c.dropped {
+				t.Errorf("counters are %+v", got)
+			}
+		})
 	}
 }

@@ -112,7 +112,7 @@ func TestARelayInUseWhoseAliasIsGoneIsRepairedInPlace(t *testing.T) {
 
 // Kernels before 5.18 let a frame that is nearly empty conform, and the default of police
 // is to end the classification then: neither this copy nor anybody else's rule would come.
-func TestAPacketThatConformsGoesOnToTheMirror(t *testing.T) {
+func TestAPoliceActionSendsOnWhatConforms(t *testing.T) {
 	within := func(b []byte, kind uint16) []byte { return maps.Collect(attributes(b))[kind] }
 	list := (&mirred{counted: byPolice, to: 1}).actions(1).Serialize()[unix.SizeofRtAttr:]
 	options := within(within(list, 1), nl.TCA_ACT_OPTIONS)
