@@ -46,9 +46,17 @@ func Privileged() bool {
 // KernelHas says whether the kernel is of a version or a later one.
 func KernelHas(major, minor int) bool {
 	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		fail(err)
+	}
+	return atLeast(string(release), major, minor)
+}
+
+// atLeast compares a release, such as 6.1.0-38-amd64, with a version.
+func atLeast(release string, major, minor int) bool {
 	var is [2]int
-	if _, failed := fmt.Sscanf(string(release), "%d.%d", &is[0], &is[1]); err != nil || failed != nil {
-		return false
+	if _, err := fmt.Sscanf(release, "%d.%d", &is[0], &is[1]); err != nil {
+		fail(fmt.Errorf("the kernel's release %q: %w", release, err))
 	}
 	return slices.Compare(is[:], []int{major, minor}) >= 0
 }

@@ -25,6 +25,11 @@ func TestPrepareRefusesTheNamespacesThatTheProgramCameFrom(t *testing.T) {
 }
 
 func TestVersionsOfTheKernelAreComparedByNumbers(t *testing.T) {
+	for version, want := range map[[2]int]bool{{6, 2}: true, {6, 18}: true, {6, 19}: false, {6, 20}: false, {5, 99}: true, {7, 0}: false, {10, 1}: false} {
+		if got := atLeast("6.18.0-38-amd64", version[0], version[1]); got != want {
+			t.Errorf("6.18 is at least %v: %v", version, got)
+		}
+	}
 	if !KernelHas(3, 10) || KernelHas(99, 0) {
 		t.Error("this kernel is older than 3.10, or newer than 99")
 	}

@@ -6,7 +6,7 @@
 #
 # PACKAGE is a folder, such as pkg/mirror; without, it is all that have such tests. The
 # tests are built here; the machine has no Go. It has of this one what the tests ask for:
-# ip, tc, tcpdump and tshark where they are installed.
+# ip, tc, nft, tcpdump and tshark where they are installed.
 #
 #   FULL=1      all tests, also those that -short leaves out; takes much longer, and fifty
 #               pods at once can be too many for an emulated machine's half a minute
@@ -23,7 +23,7 @@ GO=${GO:-go}
 FULL=${FULL:-}
 DEADLINE=${DEADLINE:-$([ "$FULL" ] && echo 7200 || echo 1500)}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/podtap-kernel
-work=${DIST:-dist}/kernel
+work=$(realpath -m "${DIST:-dist}")/kernel
 root=$work/root
 log=$work/console.log
 export CGO_ENABLED=0 PATH=$PATH:/usr/sbin:/sbin
@@ -78,7 +78,7 @@ build() {
 	local release=$1 modules=/lib/modules/$1 net=lib/modules/$1/kernel/drivers/net package
 	shift
 	rm -rf "$work"
-	mkdir -p "$root"/{bin,sbin,dev,proc,sys,tmp,run,root,etc,tools/bin,plugins,"lib/modules/$release/kernel"/{net,lib,drivers/net}}
+	mkdir -p "$root"/{bin,sbin,dev,proc,sys,tmp,run,root,etc,var/lib,tools/bin,plugins,"lib/modules/$release/kernel"/{net,lib,drivers/net}}
 	cp scripts/kernel/init "$root/init"
 	cp "$busybox" "$root/bin/busybox"
 	"$busybox" --list | grep -vx busybox | while read -r name; do ln -sf busybox "$root/bin/$name"; done
@@ -94,13 +94,14 @@ build() {
 	printf '%s\n' veth bridge macvlan ifb tun vxlan 8021q dummy sch_ingress cls_u32 cls_bpf act_mirred act_gact act_skbedit >"$root/modules"
 
 	# A shell of busybox's would take its own ip and tc for those that the tests call.
-	for program in sh ip tc bridge tcpdump tshark sleep timeout; do tool "$program"; done
+	for program in sh ip tc bridge nft tcpdump tshark sleep timeout; do tool "$program"; done
 	if [ -e "$root/tools/bin/sh" ]; then ln -sf ../tools/bin/sh "$root/bin/sh"; fi
 
 	$GO build -o "$root/plugins/" tool
 	$GO build -o "$root/plugins/podtap" ./plugins/tap
 	for package in "$@"; do
-		$GO test -c -ldflags '-s -w' -o "$root/podtap/$package/tests" "./$package"
+		# In its folder, for it may be a module of its own.
+		(cd "$package" && $GO test -c -ldflags '-s -w' -o "$root/podtap/$package/tests" .)
 		[ ! -d "$package/testdata" ] || cp -r "$package/testdata" "$root/podtap/$package/"
 	done
 	cp README.md "$root/podtap/"
@@ -115,9 +116,8 @@ download
 busybox=$cache/unpacked/bin/busybox
 kernel=$(ls "$cache"/unpacked/boot/vmlinuz-*)
 if [ $# = 0 ]; then
-	# Of this module: plugins/tap/drivers is one of its own.
-	mapfile -t packages < <(comm -12 <($GO list ./... | sed "s|^$($GO list -m)/||" | sort) \
-		<(grep -rl --include='*_test.go' 'Main(m\.Run,' api cmd internal pkg plugins | xargs -n 1 dirname | sort -u))
+	# Their TestMain is, or calls, the lab's Main.
+	mapfile -t packages < <(grep -rlE --include='*_test.go' '\bMain\((m\.Run|func\(\) int)' api cmd internal pkg plugins | xargs -n 1 dirname | sort -u)
 	set -- "${packages[@]}"
 fi
 echo "== building the tests of $*"

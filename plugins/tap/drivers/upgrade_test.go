@@ -67,15 +67,38 @@ func TestDELComesToAGoodEndAfterTheConfigurationChanged(t *testing.T) {
 	})
 }
 
-// Without any configuration go-cni does nothing at all.
+// goes takes the configuration away.
+func (n *node) goes() {
+	n.t.Helper()
+	if err := os.Remove(filepath.Join(n.confDir, listName)); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
 func TestDELByCRIONeedsNoConfiguration(t *testing.T) {
 	n := newNode(t, "CRI-O", network{})
 	p, space := n.sandbox("web", n.two())
 	n.add(p)
-	if err := os.Remove(filepath.Join(n.confDir, listName)); err != nil {
-		t.Fatal(err)
-	}
+	n.goes()
 	n.eventually("CRI-O has no network", func() bool { return n.status() != nil })
+	n.remove(p)
+	n.nothingIsLeft(space)
+}
+
+// go-cni without a configuration calls no plugin, and says so. containerd keeps the
+// sandbox then, and deletes it later.
+func TestDELByContainerdWaitsForAConfiguration(t *testing.T) {
+	n := newNode(t, "containerd", network{})
+	p, space := n.sandbox("web", n.two())
+	n.add(p)
+	n.goes()
+	n.restart()
+	if _, err := n.runtime.do(request{Verb: "remove", Pod: p}); err == nil {
+		t.Error("without a configuration DEL succeeds")
+	}
+	n.pinged(space, n.copies)
+	n.configure(network{})
+	n.load()
 	n.remove(p)
 	n.nothingIsLeft(space)
 }
