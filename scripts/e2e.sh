@@ -14,8 +14,8 @@
 #   scale        a hundred pods at once
 #
 # Flags, such as -failfast, go to the test. CTRD=1.7 or deb takes another containerd. A
-# cluster that runs already is used, with the containerd that it has, and left alone; one
-# that was started here is stopped.
+# cluster that runs already is used, and left alone, but not one with another containerd than
+# CTRD names; one that was started here is stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case ${1:-} in -h | --help)
@@ -48,9 +48,9 @@ running=$($cluster status 2>/dev/null || true)
 if [[ $running != *" runs, "* ]]; then
 	# The second is the tests' own, who leave it behind where they are killed.
 	trap '$cluster down; ip netns del "${NAME:-lab}-collector" 2>/dev/null || true' EXIT
-	[[ " ${lanes[*]} " != *" multus "* ]] || $cluster build multus
-	if [ "${lanes[*]}" = containerd ]; then KUBE=0 $cluster up 1; else $cluster up 2; fi
 fi
+[[ " ${lanes[*]} " != *" multus "* ]] || $cluster build multus
+if [ "${lanes[*]}" = containerd ]; then KUBE=0 $cluster up 1; else KUBE=1 $cluster up 2; fi
 for lane in "${lanes[@]}"; do
 	if [ "$lane" != containerd ]; then $cluster load dist/podtap-image.tar; fi
 	if [ "$lane" = cluster ]; then

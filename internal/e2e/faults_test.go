@@ -224,7 +224,9 @@ func testKilledOften(daemon string, vni int) func(*testing.T) {
 					}
 				}
 			})(over)
-			t.Logf("killed %d times", kills)
+			if t.Logf("killed %d times", kills); kills < 10 {
+				t.Error("that is not often")
+			}
 		}()
 		c.job(t)
 		time.Sleep(20 * time.Second) // kills enough; then the pods may come to their end

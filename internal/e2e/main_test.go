@@ -40,6 +40,11 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "there is no cluster; `make e2e` starts one: %v\n%s", err, out)
 		os.Exit(1)
 	}
+	version, err := exec.Command(script, "sh", "n1", "containerd", "--version").CombinedOutput()
+	fmt.Fprintf(os.Stderr, "%s", version)
+	if err != nil {
+		os.Exit(1)
+	}
 	remove, err := makeApart()
 	code := 1
 	if err == nil {

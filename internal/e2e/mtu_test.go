@@ -163,11 +163,7 @@ func testJumbo(t *testing.T) {
 		name := fmt.Sprintf("jumbo-%d", c.mtu)
 		t.Run(name, func(t *testing.T) {
 			jumbo(t, "n1", c.mtu)
-			f := full{name: name, remote: c.remote, vni: 182 + i, to: to, size: 8192}
-			if f.fragments = c.fragments; c.fragments {
-				f.size = c.mtu - 28 // 8 kB would fit
-			}
-			f.arrive(t, ns)
+			full{name: name, remote: c.remote, vni: 182 + i, to: to, size: c.mtu - 28, fragments: c.fragments}.arrive(t, ns)
 		})
 	}
 }

@@ -19,8 +19,11 @@ import (
 const (
 	// crowd is how many pods are started at once.
 	crowd = 100
-	// atRest is for how long podtapd is watched while nothing happens.
-	atRest = 30 * time.Second
+	// atRest is for how long podtapd is watched while nothing happens: it sweeps, and looks at
+	// the node's pods, once a minute.
+	atRest = 70 * time.Second
+	// mostCPU is what it may take then, of one core.
+	mostCPU = 0.01
 	// mostMemory is what podtapd may have resident, in bytes.
 	mostMemory = 64 << 20
 )
@@ -149,7 +152,10 @@ func atEase(t *testing.T) {
 			t.Fatal(err)
 		}
 		fmt.Fprintf(os.Stderr, "podtapd on %s, with %d pods on both nodes: %.1f MB resident, %.2f %% of a core in %v\n",
-			n, crowd, float64(resident)/1e3, 100*used/atRest.Seconds(), atRest)
+			n, crowd, float64(resident)*1024/1e6, 100*used/atRest.Seconds(), atRest)
+		if used > mostCPU*atRest.Seconds() {
+			t.Errorf("on %s podtapd has taken %.2f s of a core in %v of rest", n, used, atRest)
+		}
 		if resident*1024 > mostMemory {
 			t.Errorf("on %s podtapd has %d KiB resident, more than %d bytes", n, resident, mostMemory)
 		}
