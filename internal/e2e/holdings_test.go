@@ -13,8 +13,8 @@ import (
 var nodes = []string{"n1", "n2"}
 
 // inventory prints what a node has for its pods: of each network namespace its devices,
-// qdiscs, filters and UDP sockets, a VXLAN device's among them; the namespaces; CNI's
-// results and leases; podtap's locks and running plugins. Numbers and addresses that the
+// qdiscs, filters, actions, UDP sockets, a VXLAN device's among them, raw ones and packet
+// sockets; the namespaces; CNI's results and leases; podtap's locks and running plugins. Numbers and addresses that the
 // kernel draws anew at each boot are left out, and whether there is a carrier, which a
 // bridge without ports loses some time later. A namespace that has only lo is not CNI's
 // yet: containerd leaves some, or a file that is to become one, where it is killed just
@@ -32,7 +32,8 @@ for n in . $(cd /run/netns && stat -f -c '%T %n' * 2>/dev/null | sed -n 's/^nsfs
 	for d in $($run ls /sys/class/net); do
 		for way in ingress egress; do $run tc filter show dev $d $way 2>/dev/null | sed "s|^|$n filter of $d $way: |"; done
 	done
-	$run ss -Hnua | awk -v n=$n '{print n " socket: " $4 " " $5}'
+	for kind in mirred police; do $run tc actions ls action $kind 2>/dev/null | sed -nE "s/^\s*action order [0-9]+: +($kind [^)]*\)?).*/\1/p" | sed "s|^|$n action: |"; done
+	$run ss -Hna -u -w -0 | awk -v n=$n '{print n " socket: " $1 " " $5 " " $6}'
 done
 find /var/lib/cni -type f ! -name lock ! -path '*/.full/*' ! -name 'last_reserved_ip*' | sed 's/^/CNI: /'
 ls /run/podtap/lock 2>/dev/null | sed 's/^/lock: /'

@@ -119,8 +119,8 @@ func report(t *testing.T, on string) (r node.Report, err error) {
 	return r, err
 }
 
-// testMultusInstall puts Multus on the nodes, by hand as its quick start does, and then
-// podtap by its manifest.
+// testMultusInstall puts podtap on the nodes by its manifest, and then Multus, by hand as
+// its quick start does. testMultusCopy and testMultusUninstall have them come in the other order.
 func testMultusInstall(t *testing.T) {
 	for _, name := range []string{"crd.yaml", "account.yaml"} {
 		kubectl(t, "apply", "-f", fixture(name))
@@ -142,6 +142,7 @@ func testMultusInstall(t *testing.T) {
 		put(t, node, multusAccess, string(access))
 	}
 	must(t, "kubectl", "apply", "-k", overlay)
+	ready(t, patience)
 	useMultus(t, sample(t, "multus-default.conf", ""))
 	for _, node := range nodes {
 		if got := on(t, node, "cat", primaryFile); strings.Count(got, `"type":"podtap"`) != 1 {
