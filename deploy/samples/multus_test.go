@@ -68,6 +68,7 @@ func TestTheAuxiliaryChainsTapNamesItsInterface(t *testing.T) {
 	oneTap(t, []byte(read(t, "multus-auxiliary-taps.conf")), "eth0")
 }
 
+// oneTap insists that a plugin's configuration has one tap, of an interface.
 func oneTap(t *testing.T, text []byte, of string) {
 	t.Helper()
 	c, err := cniconf.Parse(text)
@@ -79,6 +80,7 @@ func oneTap(t *testing.T, text []byte, of string) {
 	}
 }
 
+// The cluster's tests run the samples; who reads the guide shall get the same.
 func TestTheGuideToMultusHasTheSamples(t *testing.T) {
 	guide := read(t, "../../docs/multus.md")
 	for _, name := range []string{"multus-default.conf", "multus-attachment.yaml", "multus-interface.yaml", "multus-auxiliary.conf", "multus-auxiliary-taps.conf"} {

@@ -223,6 +223,3 @@ func TestTheConflistIsOne(t *testing.T) {
 	allowed(t, c.Policy, "vxlan: {vni: 1, remote: 198.18.0.9}", "prod-a")
 	refused(t, c.Policy, "vxlan: {vni: 1, remote: 198.18.0.9}", "default")
 }
-
-// oneTap insists that a plugin's configuration has one tap, of an interface.
-// The cluster's tests run the samples; who reads the guide shall get the same.

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -231,21 +230,12 @@ func testLost(t *testing.T) {
 // sender is a pod's tap and the device that sends its copies.
 func sender(t *testing.T, namespace, name string) (node.Tap, node.Sender) {
 	t.Helper()
-	out, err := podtap(t, "list", "-n", namespace, "-o", "json")
-	var list node.Taps
-	if err == nil {
-		err = json.Unmarshal([]byte(out), &list)
-	}
-	if err != nil {
-		t.Fatalf("list: %v\n%s", err, out)
-	}
-	for _, tap := range list.Taps {
-		for _, s := range list.Senders {
-			if tap.Name == name && s.Destination == tap.Destination && s.Node == tap.Node {
-				return tap, s
-			}
+	tap, list := listed(t, namespace, name)
+	for _, s := range list.Senders {
+		if s.Destination == tap.Destination && s.Node == tap.Node {
+			return tap, s
 		}
 	}
-	t.Fatalf("the pod %s and its sender are not in the list\n%s", name, out)
+	t.Fatalf("the sender of the pod %s is not in the list: %+v", name, list)
 	return node.Tap{}, node.Sender{}
 }

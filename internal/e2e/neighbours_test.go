@@ -101,7 +101,7 @@ func neighbours(t *testing.T, ns, name string, client pod, vni int) {
 		t.Errorf("%d bytes took %v: there is no limit", bytes, took)
 	}
 	at.conversation(own, sent+bytes)
-	tap := listed(t, ns, p.name)
+	tap, _ := listed(t, ns, p.name)
 	for _, d := range tap.Directions {
 		if d.Copied.Packets != d.Matched.Packets || len(d.Dropped) != 0 {
 			t.Errorf("the counters are %+v", d)

@@ -34,8 +34,8 @@ func podtapAs(t *testing.T, kubeconfig string, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// listed insists that a pod's tap is in the list, and returns it.
-func listed(t *testing.T, namespace, name string) node.Tap {
+// listed insists that a pod's tap is in the list, and returns it and the list.
+func listed(t *testing.T, namespace, name string) (node.Tap, node.Taps) {
 	t.Helper()
 	out, err := podtap(t, "list", "-n", namespace, "-o", "json")
 	var list node.Taps
@@ -47,11 +47,11 @@ func listed(t *testing.T, namespace, name string) node.Tap {
 	}
 	for _, tap := range list.Taps {
 		if tap.Name == name {
-			return tap
+			return tap, list
 		}
 	}
 	t.Fatalf("the pod %s is not in the list\n%s", name, out)
-	return node.Tap{}
+	return node.Tap{}, node.Taps{}
 }
 
 func testCommandLine(t *testing.T) {
@@ -64,7 +64,7 @@ func testCommandLine(t *testing.T) {
 	}
 	arrives(t, at, 10*2*2, func(flow) bool { return true })
 	for _, n := range nodes {
-		tap := listed(t, ns, "tapped-"+n)
+		tap, _ := listed(t, ns, "tapped-"+n)
 		if tap.Node != n || tap.Namespace != ns || tap.Destination != "198.18.0.100:4789/130" || len(tap.Directions) != 2 {
 			t.Errorf("on %s the tap is %+v", n, tap)
 		}

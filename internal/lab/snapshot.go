@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -13,6 +14,21 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
+
+// unsettled is what changes by itself, some time after a device is up or its bridge
+// has got a port: carrier, the bridge's MAC, link-local addresses.
+var unsettled = regexp.MustCompile(`\|?running| mac \S+|Flags: \[[^]]*\]|^(address|route .*Dst:) (fe80|ff00):.*`)
+
+// Lasting are the lines of a Snapshot without what changes by itself.
+func (s *Space) Lasting() (lines []string) {
+	s.t.Helper()
+	for _, line := range strings.Split(s.Snapshot(), "\n") {
+		if line = unsettled.ReplaceAllString(line, ""); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
 
 // Snapshot writes down what a namespace has: devices, addresses, routes, qdiscs,
 // and filters to the last byte but for their counters and times. Two snapshots

@@ -134,7 +134,6 @@ func TestACopyOfMultusAloneIsNoNetwork(t *testing.T) {
 	}
 }
 
-// The copy goes on calling the plugin, for each pod.
 func TestAFileThatALoadedMultusNamesKeepsItsName(t *testing.T) {
 	s := newScene(t)
 	s.network("10-pods.conf", single)
@@ -150,33 +149,40 @@ func TestAFileThatALoadedMultusNamesKeepsItsName(t *testing.T) {
 	}
 }
 
-// Multus has come after podtap, and found the list that podtap had made.
-// What makes Multus' copies watches the file, and stops at that once it has vanished.
-func TestAFileOfWhichMultusHasACopyKeepsItsName(t *testing.T) {
-	s := newScene(t)
-	s.network("00-multus.conf", copied(single))
-	s.network("10-pods.conf", single)
-	i, stop := s.start()
-	if got := s.becomes(i, node.StateUnsupported); !strings.Contains(got.Message, "00-multus.conf needs that under its own name") {
-		t.Errorf("message is %q", got.Message)
-	}
-	if s.read("10-pods.conf") != single {
-		t.Error("it was changed")
-	}
-	stop()
+// What makes Multus' copies watches the file, and stops at that once it has vanished; in the
+// folder that Multus looks into there may be a link to the file.
+func TestAFileThatMultusNeedsButDoesNotNameKeepsItsName(t *testing.T) {
+	for name, multus := range map[string]string{
+		"a copy":   copied(single),
+		"a folder": `{"cniVersion":"1.0.0","name":"multus-cni-network","type":"multus","clusterNetwork":"/etc/cni/multus/primary/"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			s.network("00-multus.conf", multus)
+			s.network("10-pods.conf", single)
+			i, stop := s.start()
+			if got := s.becomes(i, node.StateUnsupported); !strings.Contains(got.Message, "00-multus.conf needs that under its own name") {
+				t.Errorf("message is %q", got.Message)
+			}
+			if s.read("10-pods.conf") != single {
+				t.Error("it was changed")
+			}
+			stop()
 
-	// Where Multus came later, the file is the list that podtap had made.
-	if err := os.Remove(filepath.Join(s.conf.ConfDir, "00-multus.conf")); err != nil {
-		t.Fatal(err)
-	}
-	_, stop = s.ready()
-	stop()
-	s.network("00-multus.conf", copied(single))
-	if err := Uninstall(t.Context(), s.conf, nothingElse); err != nil {
-		t.Fatal(err)
-	}
-	if got := s.types("10-pods.conflist"); got != "bridge" {
-		t.Errorf("at the end there is %q", got)
+			// Where Multus came later, the file is the list that podtap had made.
+			if err := os.Remove(filepath.Join(s.conf.ConfDir, "00-multus.conf")); err != nil {
+				t.Fatal(err)
+			}
+			_, stop = s.ready()
+			stop()
+			s.network("00-multus.conf", multus)
+			if err := Uninstall(t.Context(), s.conf, nothingElse); err != nil {
+				t.Fatal(err)
+			}
+			if got := s.types("10-pods.conflist"); got != "bridge" {
+				t.Errorf("at the end there is %q", got)
+			}
+		})
 	}
 }
 
@@ -203,43 +209,12 @@ func TestWhatALoadedMultusDoesNotCallIsLeftAlone(t *testing.T) {
 	}
 }
 
-// Multus calls all of its delegates for each pod, not only the network's.
 func TestANetworkThatMultusWaitsForIsWaitedFor(t *testing.T) {
 	s := newScene(t)
 	s.network("00-multus.conf", `{"cniVersion":"1.0.0","name":"multus-cni-network","type":"multus","clusterNetwork":"/elsewhere/10-pods.conflist"}`)
 	i, _ := s.start()
 	if got := s.becomes(i, node.StateNoNetwork); !strings.Contains(got.Message, `calls the network "/elsewhere/10-pods.conflist"`) {
 		t.Errorf("message is %q", got.Message)
-	}
-}
-
-// In the folder that Multus looks into there may be a link to the file.
-func TestAFileOfANetworkThatMultusFindsByFolderKeepsItsName(t *testing.T) {
-	const byFolder = `{"cniVersion":"1.0.0","name":"multus-cni-network","type":"multus","clusterNetwork":"/etc/cni/multus/primary/"}`
-	s := newScene(t)
-	s.network("00-multus.conf", byFolder)
-	s.network("10-pods.conf", single)
-	i, stop := s.start()
-	if got := s.becomes(i, node.StateUnsupported); !strings.Contains(got.Message, "00-multus.conf needs that under its own name") {
-		t.Errorf("message is %q", got.Message)
-	}
-	if s.read("10-pods.conf") != single {
-		t.Error("it was changed")
-	}
-	stop()
-
-	// Where Multus came later, the link leads to the list that podtap had made.
-	if err := os.Remove(filepath.Join(s.conf.ConfDir, "00-multus.conf")); err != nil {
-		t.Fatal(err)
-	}
-	_, stop = s.ready()
-	stop()
-	s.network("00-multus.conf", byFolder)
-	if err := Uninstall(t.Context(), s.conf, nothingElse); err != nil {
-		t.Fatal(err)
-	}
-	if got := s.types("10-pods.conflist"); got != "bridge" {
-		t.Errorf("at the end there is %q", got)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 )
 
+// The copy goes on calling the plugin, for each pod.
 func TestThePluginStaysWhileACopyOfMultusCallsIt(t *testing.T) {
 	s := newScene(t)
 	s.network("10-pods.conflist", primary)
@@ -61,6 +62,7 @@ func TestThePluginStaysWhileACopyOfMultusCallsIt(t *testing.T) {
 	}
 }
 
+// Multus has come after podtap, and found the list that podtap had made.
 func TestAListThatMultusNamesStaysOneAtTheEnd(t *testing.T) {
 	s := newScene(t)
 	s.network("10-pods.conf", single)
@@ -75,6 +77,7 @@ func TestAListThatMultusNamesStaysOneAtTheEnd(t *testing.T) {
 	}
 }
 
+// Multus calls all of its delegates for each pod, not only the network's.
 func TestThePluginStaysWhileAnyDelegateOfMultusCallsIt(t *testing.T) {
 	for name, second := range map[string]string{
 		"a list":     `{"name":"second","plugins":[{"type":"macvlan"},{"type":"podtap"}]}`,

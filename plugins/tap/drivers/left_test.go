@@ -1,7 +1,6 @@
 package drivers
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -13,19 +12,9 @@ import (
 // snapshot is all that podtap could have made or changed in a namespace, a line each.
 type snapshot []string
 
-// volatile is what changes by itself, some time after a device is up or its bridge
-// has got a port: carrier, the bridge's MAC, link-local addresses.
-var volatile = regexp.MustCompile(`\|?running| mac \S+|Flags: \[[^]]*\]|^(address|route .*Dst:) (fe80|ff00):.*`)
-
 func snap(t *testing.T, s *lab.Space) snapshot {
 	t.Helper()
-	var lines snapshot
-	for _, line := range strings.Split(s.Snapshot(), "\n") {
-		if line = volatile.ReplaceAllString(line, ""); line != "" {
-			lines = append(lines, line)
-		}
-	}
-	return lines
+	return s.Lasting()
 }
 
 // having are the lines that have a phrase.
