@@ -68,6 +68,37 @@ func TestGCWithoutAnyValidPodTakesAll(t *testing.T) {
 	n.nothingIsLeft(space)
 }
 
+// What CRI-O's GC does, podtapd's sweep has to do where go-cni has none.
+func TestTheSweepTakesThePodsThatContainerdDoesNotDelete(t *testing.T) {
+	for _, gone := range []bool{false, true} {
+		t.Run(fmt.Sprintf("namespace gone %t", gone), func(t *testing.T) {
+			n := newNode(t, "containerd", network{})
+			valid, first := n.sandbox("valid", n.two())
+			stale, second := n.sandbox("stale", n.alone())
+			n.add(valid)
+			n.add(stale)
+			n.restart()
+			if gone {
+				second.Destroy()
+				n.eventually("the node's ends go with the namespace", func() bool {
+					return len(snap(t, n.host.Space).having("pod=default/stale")) == 0
+				})
+			}
+			n.sweep(tapsOf(stale))
+			if !gone {
+				n.untouched(second)
+			}
+			if relays := n.relays(); len(relays) != 1 {
+				t.Errorf("the relays are %q, want the valid pod's", relays)
+			}
+			n.pinged(first, n.copies)
+			if err := n.check(valid); err != nil {
+				t.Errorf("CHECK of the valid pod: %v", err)
+			}
+		})
+	}
+}
+
 // A cache that is lost leaves it to the plugins' own GC. Bridge has none.
 func TestGCWithoutLibcnisCacheTakesTheTaps(t *testing.T) {
 	n := newNode(t, "CRI-O", network{})

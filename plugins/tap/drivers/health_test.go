@@ -2,9 +2,13 @@ package drivers
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/podtap/podtap/internal/lab"
 	"github.com/podtap/podtap/pkg/cniconf"
@@ -37,6 +41,23 @@ func TestStatusTellsOfAMissingPluginUntilItIsBack(t *testing.T) {
 		n.pinged(space, n.copies)
 		n.remove(p)
 		n.nothingIsLeft(space)
+	})
+}
+
+// In a user namespace of its own a runtime is not root, and its plugins may make nothing.
+func TestStatusTellsOfANodeWhereTapsCannotWork(t *testing.T) {
+	without := exec.Command("true")
+	without.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER}
+	if err := without.Run(); err != nil {
+		t.Skipf("no user namespace to be without root in: %v", err)
+	}
+	both(t, func(t *testing.T, name string) {
+		n := newNode(t, name, network{})
+		n.runtime.kill()
+		n.runtime = startRuntime(t, n.host.Space, name, n.confDir, n.binDir, unix.CLONE_NEWUSER)
+		if err := n.status(); err == nil || err.Code != cniconf.CodeUnavailable || !strings.Contains(err.Text, "taps cannot work on this node") {
+			t.Errorf("STATUS: %+v", err)
+		}
 	})
 }
 

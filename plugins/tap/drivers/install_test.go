@@ -11,6 +11,7 @@ import (
 	podtapd "github.com/podtap/podtap/api/node"
 	"github.com/podtap/podtap/internal/lab"
 	"github.com/podtap/podtap/pkg/install"
+	"github.com/podtap/podtap/pkg/mirror"
 )
 
 // installation is where podtapd puts podtap on the node.
@@ -50,7 +51,7 @@ func (n *node) uninstall(conf install.Config) {
 		today = []string{"pods"}
 	}
 	err := install.Uninstall(context.Background(), conf, func(context.Context) (keepPlugin bool, err error) {
-		n.sweep(true)
+		n.sweep(func(mirror.Trace) bool { return true })
 		needed, err := install.StillNeeded(cache, today...)
 		return needed > 0, err
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -99,7 +100,7 @@ func (n *node) restart() {
 	if n.runtime != nil {
 		n.runtime.kill()
 	}
-	n.runtime = startRuntime(n.t, n.host.Space, n.name, n.confDir, n.binDir)
+	n.runtime = startRuntime(n.t, n.host.Space, n.name, n.confDir, n.binDir, 0)
 }
 
 // links puts plugins into the runtime's folder.
@@ -178,7 +179,7 @@ func (n *node) status() *failure {
 }
 
 // sweep does what podtapd does: the taps of the dead go, and relays without users.
-func (n *node) sweep(dead bool) {
+func (n *node) sweep(dead func(mirror.Trace) bool) {
 	n.t.Helper()
 	n.host.Do(func() error {
 		kernel, err := mirror.OpenNode()
@@ -186,9 +187,16 @@ func (n *node) sweep(dead bool) {
 			return err
 		}
 		defer kernel.Close()
-		_, err = kernel.Sweep(func(mirror.Trace) bool { return dead })
+		_, err = kernel.Sweep(dead)
 		return err
 	})
+}
+
+// tapsOf says whether a tap is one of some pods'.
+func tapsOf(pods ...pod) func(mirror.Trace) bool {
+	return func(is mirror.Trace) bool {
+		return slices.ContainsFunc(pods, func(p pod) bool { return is.Owner.ContainerID == mirror.ShortID(p.ID) })
+	}
 }
 
 // leased lists the addresses that host-local has given away.

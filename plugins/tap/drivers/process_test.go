@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -71,8 +72,9 @@ func (o *output) tail() string {
 	return string(b[max(0, len(b)-most):])
 }
 
-// startRuntime starts one in the node's network namespace, where its plugins are then.
-func startRuntime(t *testing.T, node *lab.Space, name, confDir, binDir string) *runtime {
+// startRuntime starts one in the node's network namespace, where its plugins are then, and
+// in new namespaces of these kinds.
+func startRuntime(t *testing.T, node *lab.Space, name, confDir, binDir string, kinds uintptr) *runtime {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -85,6 +87,7 @@ func startRuntime(t *testing.T, node *lab.Space, name, confDir, binDir string) *
 		t.Fatal(err)
 	}
 	r := &runtime{t: t, cmd: exec.Command(self), stderr: &output{}}
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: kinds}
 	r.cmd.Env = append(os.Environ(), place+"="+name+" "+confDir+" "+binDir, "PATH="+os.Getenv("PATH")+":"+path)
 	// The runtime's end is waited for until the last of its plugins has ended, too: they
 	// have its standard error.

@@ -60,7 +60,7 @@ func TestDELComesToAGoodEndAfterTheConfigurationChanged(t *testing.T) {
 				n.eventually("the node's ends of the taps go with the namespaces", func() bool {
 					return len(snap(t, n.host.Space).having("pod=default/")) == 0
 				})
-				n.sweep(false)
+				n.sweep(tapsOf())
 				n.kernelIsIdle(patience)
 			})
 		}
