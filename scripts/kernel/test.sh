@@ -21,7 +21,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 GO=${GO:-go}
 FULL=${FULL:-}
-DEADLINE=${DEADLINE:-$([ "$FULL" ] && echo 7200 || echo 1500)}
+DEADLINE=${DEADLINE:-$([ "$FULL" ] && echo 7200 || echo 2400)}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/podtap-kernel
 work=$(realpath -m "${DIST:-dist}")/kernel
 root=$work/root
@@ -78,7 +78,7 @@ build() {
 	local release=$1 modules=/lib/modules/$1 net=lib/modules/$1/kernel/drivers/net package
 	shift
 	rm -rf "$work"
-	mkdir -p "$root"/{bin,sbin,dev,proc,sys,tmp,run,root,etc,var/lib,tools/bin,plugins,"lib/modules/$release/kernel"/{net,lib,drivers/net}}
+	mkdir -p "$root"/{bin,sbin,dev,proc,sys,tmp,run,root,etc,var/lib,tools/bin,plugins,"lib/modules/$release/kernel"/{net,lib,crypto,drivers/net}}
 	cp scripts/kernel/init "$root/init"
 	cp "$busybox" "$root/bin/busybox"
 	"$busybox" --list | grep -vx busybox | while read -r name; do ln -sf busybox "$root/bin/$name"; done
@@ -87,6 +87,7 @@ build() {
 	printf '%s\n' root:x:0: tcpdump:x:100: nogroup:x:65534: >"$root/etc/group"
 
 	cp -r "$cache/unpacked$modules/kernel/"{net,lib} "$root$modules/kernel/"
+	cp "$cache/unpacked$modules/kernel/crypto/"crc32c_generic.ko* "$root$modules/kernel/crypto/" # for nf_tables
 	cp "$cache/unpacked/$net/"*.ko* "$root/$net/"
 	cp -r "$cache/unpacked/$net/"{vxlan,ipvlan} "$root/$net/"
 	cp "$cache/unpacked$modules/"modules.builtin* "$cache/unpacked$modules/modules.order" "$root$modules/"
@@ -100,8 +101,11 @@ build() {
 	$GO build -o "$root/plugins/" tool
 	$GO build -o "$root/plugins/podtap" ./plugins/tap
 	for package in "$@"; do
-		# In its folder, for it may be a module of its own.
-		(cd "$package" && $GO test -c -ldflags '-s -w' -o "$root/podtap/$package/tests" .)
+		(
+			cd "$package" # which may be a module of its own, with plugins of its own
+			[ ! -e go.mod ] || $GO build -o "$root/plugins/" tool
+			$GO test -c -ldflags '-s -w' -o "$root/podtap/$package/tests" .
+		)
 		[ ! -d "$package/testdata" ] || cp -r "$package/testdata" "$root/podtap/$package/"
 	done
 	cp README.md "$root/podtap/"
