@@ -45,7 +45,7 @@ test-kernel: ## the tests that make network namespaces, on Debian's kernel in an
 	scripts/kernel/test.sh
 
 # What `make e2e` goes through; scripts/e2e.sh --help tells what each lane is.
-LANES ?= cluster networks multus faults scale
+LANES ?= cluster networks multus faults scale helm
 # containerd's version in the cluster: 2.2, 1.7, or deb, which is Debian's.
 CTRD  ?= 2.2
 export CTRD

@@ -12,6 +12,7 @@
 #   networks     other network plugins, address families and MTUs
 #   faults       the bad days of a node
 #   scale        a hundred pods at once
+#   helm         podtap by its chart
 #
 # Flags, such as -failfast, go to the test. CTRD=1.7 or deb takes another containerd. A
 # cluster that runs already is used, and left alone, but not one with another containerd than
@@ -27,7 +28,7 @@ cluster=scripts/cluster/cluster.sh
 go=${GO:-go}
 
 declare -A tests=([cluster]=InACluster [containerd]=WithContainerdAlone [multus]=WithMultus
-	[networks]=BehindOtherNetworks [faults]=OnBadDays [scale]=AtScale)
+	[networks]=BehindOtherNetworks [faults]=OnBadDays [scale]=AtScale [helm]=ByHelm)
 lanes=()
 while [ $# -gt 0 ] && [[ $1 != -* ]]; do
 	[ -n "${tests[$1]:-}" ] || {
@@ -49,7 +50,9 @@ if [[ $running != *" runs, "* ]]; then
 	# The second is the tests' own, who leave it behind where they are killed.
 	trap '$cluster down; ip netns del "${NAME:-lab}-collector" 2>/dev/null || true' EXIT
 fi
-[[ " ${lanes[*]} " != *" multus "* ]] || $cluster build multus
+for lane in multus helm; do
+	[[ " ${lanes[*]} " != *" $lane "* ]] || $cluster build $lane
+done
 if [ "${lanes[*]}" = containerd ]; then KUBE=0 $cluster up 1; else KUBE=1 $cluster up 2; fi
 for lane in "${lanes[@]}"; do
 	if [ "$lane" != containerd ]; then $cluster load dist/podtap-image.tar; fi

@@ -44,6 +44,14 @@ var (
 // installed puts podtap on both nodes, by its manifest.
 func installed(t *testing.T) {
 	t.Helper()
+	bare(t)
+	must(t, "kubectl", "apply", "-k", overlay)
+	ready(t, patience)
+}
+
+// bare remembers the nodes' own network configurations.
+func bare(t *testing.T) {
+	t.Helper()
 	for _, node := range nodes {
 		text, err := try("", "sh", node, "sh", "-c", conflist)
 		if err != nil || strings.Contains(text, "podtap") {
@@ -51,8 +59,6 @@ func installed(t *testing.T) {
 		}
 		pristine[node] = text
 	}
-	must(t, "kubectl", "apply", "-k", overlay)
-	ready(t, patience)
 }
 
 // uninstalled takes podtap off both nodes, as the documentation says.

@@ -4,6 +4,7 @@
 
 CONTAINERD=v2.2.9
 CNI_PLUGINS=v1.9.1
+HELM=v3.22.0
 # Unpacked into the nodes, never installed. runc is Debian's, for one that is built
 # without libseccomp refuses the kubelet's default seccomp profile.
 DEBS=(runc containerd iptables libip4tc2 libip6tc2 libxtables12 libnftnl11 libmnl0 libnfnetlink0
@@ -29,7 +30,8 @@ build() {
 	rm -f "$W/bin/cni/logcni" # of an older version of this script
 	go_build crisb "$SRC/cri" "$W/bin/crisb" .
 	local multus=gopkg.in/k8snetworkplumbingwg/multus-cni.v4/cmd
-	[ "${1:-}" != multus ] || go_build multus-thin "$SRC/multus" "$W/bin/" $multus/{multus,passthru-cni,thin_entrypoint}
+	[[ " $* " != *" multus "* ]] || go_build multus-thin "$SRC/multus" "$W/bin/" $multus/{multus,passthru-cni,thin_entrypoint}
+	[[ " $* " != *" helm "* ]] || go_install helm "$W/bin" helm.sh/helm/v3/cmd/helm@$HELM
 	[ "$KUBE" = 0 ] || build_kube
 }
 

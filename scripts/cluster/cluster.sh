@@ -10,9 +10,9 @@ packages: etcd, API server, controller manager and scheduler on the host, and no
 n1, n2, ... with containerd, kubelet and kube-proxy in namespaces of their own.
 Needs root, Go and apt-get; takes nothing from an image registry.
 
-  cluster.sh build [multus]         build everything; the first time takes about 10 min
+  cluster.sh build [multus] [helm]  build everything; the first time takes about 10 min
                                     (multus: its thin plugin also, and its installer: $W/bin/multus,
-                                    passthru-cni, thin_entrypoint)
+                                    passthru-cni, thin_entrypoint; helm: $W/bin/helm)
   cluster.sh up [N]                 build if need be; start nodes n1..nN (default 1)
   cluster.sh status                 what runs, and the nodes as Kubernetes sees them
   cluster.sh down [-v]              stop everything; the nodes' disks and etcd go
