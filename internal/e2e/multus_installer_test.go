@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -182,9 +183,9 @@ func testMultusUninstall(t *testing.T) {
 	still("after uninstalling again")
 }
 
-// thin starts Multus' own installer on n1, which writes a configuration with a copy of
-// the network's; follow has it look each second whether that is the newest.
-func thin(t *testing.T, follow bool) (stop func()) {
+// thin starts Multus' own installer on n1, which writes a file with a copy of the network's
+// configuration; follow has it look each second whether that is the newest.
+func thin(t *testing.T, follow bool) (file string, stop func()) {
 	t.Helper()
 	const account = "/var/run/secrets/kubernetes.io/serviceaccount"
 	put(t, "n1", account+"/token", kubectl(t, "-n", "kube-system", "create", "token", "multus", "--duration=8h"))
@@ -201,11 +202,15 @@ func thin(t *testing.T, follow bool) (stop func()) {
 	}
 	process := background(t, args...)
 	t.Cleanup(func() { _, _ = try("", "sh", "n1", "pkill", "-KILL", "-x", "thin_entrypoint") })
+	// It is a .conflist where the network is of CNI 1.0.0, and else a .conf.
 	eventually(t, patience, "Multus' configuration is there", func() error {
-		_, err := try("", "sh", "n1", "test", "-s", multusFile)
+		out, err := try("", "sh", "n1", "sh", "-c", "find "+configurations+" -name '00-multus.conf*' ! -name '*.new' -size +0")
+		if file = strings.TrimSpace(out); err == nil && file == "" {
+			err = errors.New("there is none")
+		}
 		return err
 	})
-	return func() { endThin(process) }
+	return file, func() { endThin(process) }
 }
 
 // endThin has it end by itself; with --cleanup-config-on-exit it removes what it wrote.
@@ -217,17 +222,17 @@ func endThin(process *exec.Cmd) {
 // testMultusCopy has Multus go by a copy of the network's configuration, made before
 // podtap came, and then by one that follows.
 func testMultusCopy(t *testing.T) {
-	entries := func() int {
-		t.Helper()
-		return strings.Count(on(t, "n1", "cat", multusFile), `"type":"podtap"`)
-	}
 	ns := space(t)
 	to := server(t, ns, "n2").ip(t)
 	tapped := pod{namespace: ns, name: "tapped", node: "n1", annotation: `{vxlan: {vni: 163, remote: 198.18.0.100}}`, init: udpTo(to, echoes), command: []string{"sleep", "600"}}
 
-	stop := thin(t, false)
+	file, stop := thin(t, false)
+	entries := func() int {
+		t.Helper()
+		return strings.Count(on(t, "n1", "cat", file), `"type":"podtap"`)
+	}
 	must(t, "kubectl", "apply", "-k", overlay)
-	unready(t, "n1", node.StateFailing, "Multus (00-multus.conf) goes by a copy of "+filepath.Base(primaryFile)+", without podtap's entry; start Multus again")
+	unready(t, "n1", node.StateFailing, fmt.Sprintf("Multus (%s) goes by a copy of ", filepath.Base(file))+filepath.Base(primaryFile)+", without podtap's entry; start Multus again")
 	event(t, "default", "Node", "n1", "PodtapFailing", "goes by a copy of")
 	if entries() != 0 {
 		t.Errorf("the copy has podtap %d times", entries())
@@ -241,7 +246,7 @@ func testMultusCopy(t *testing.T) {
 	tapped.delete(t)
 	stop()
 
-	stop = thin(t, true)
+	_, stop = thin(t, true)
 	ready(t, patience)
 	if entries() != 1 {
 		t.Errorf("the copy has podtap %d times", entries())
@@ -252,7 +257,7 @@ func testMultusCopy(t *testing.T) {
 	// It follows the settings, and so does podtapd.
 	kubectl(t, "-n", system, "patch", "configmap", "podtap", "-p", `{"data":{"config.yaml":"failurePolicy: Ignore\n"}}`)
 	eventually(t, patience, "the copy has the new settings", func() error {
-		if got, err := try("", "sh", "n1", "cat", multusFile); err != nil || !strings.Contains(got, `"failurePolicy":"Ignore"`) {
+		if got, err := try("", "sh", "n1", "cat", file); err != nil || !strings.Contains(got, `"failurePolicy":"Ignore"`) {
 			return fmt.Errorf("%v %s", err, got)
 		}
 		return nil

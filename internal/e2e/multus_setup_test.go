@@ -166,7 +166,7 @@ func testMultusRemove(t *testing.T) {
 			return nil
 		})
 		on(t, node, "sh", "-c", "rm -rf /var/lib/cni/results/* /var/lib/cni/multus /var/lib/cni/networks/*")
-		on(t, node, "rm", "-rf", multusFile, filepath.Dir(multusAccess), "/opt/cni/bin/multus", "/opt/cni/bin/passthru", "/etc/cni/multus",
+		on(t, node, "rm", "-rf", multusFile, multusFile+"list", filepath.Dir(multusAccess), "/opt/cni/bin/multus", "/opt/cni/bin/passthru", "/etc/cni/multus",
 			"/var/run/secrets", multusLog)
 	}
 	for _, name := range []string{"account.yaml", "crd.yaml"} {
