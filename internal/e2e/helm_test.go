@@ -27,17 +27,18 @@ var chart = filepath.Join(root, "deploy", "helm", "podtap")
 // helm runs as the cluster's administrator, with these settings of podtap's, if any.
 func helm(t *testing.T, settings string, args ...string) {
 	t.Helper()
+	dir := t.TempDir()
 	if settings != "" {
-		file := filepath.Join(t.TempDir(), "settings.yaml")
-		if err := os.WriteFile(file, []byte(settings), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "settings.yaml"), []byte(settings), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		args = append(args, "--set-file", "config="+file)
+		args = append(args, "--set-file", "config=settings.yaml") // a comma in a path would end it
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), commandTimeout)
 	defer cancel()
 	c := exec.CommandContext(ctx, built(t, "helm"), append(args, "--timeout=150s")...)
-	c.Env = append(os.Environ(), "KUBECONFIG="+must(t, "kubeconfig"), "HELM_CACHE_HOME="+t.TempDir(), "HELM_CONFIG_HOME="+t.TempDir(), "HELM_DATA_HOME="+t.TempDir())
+	c.Dir = dir
+	c.Env = append(os.Environ(), "KUBECONFIG="+must(t, "kubeconfig"), "HELM_CACHE_HOME="+dir, "HELM_CONFIG_HOME="+dir, "HELM_DATA_HOME="+dir)
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("helm %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
