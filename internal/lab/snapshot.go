@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -30,12 +31,23 @@ func (s *Space) Lasting() (lines []string) {
 	return lines
 }
 
+// whole lists something until nothing has changed meanwhile: above all before 6.9 the
+// kernel interrupts lists wherever in the machine something comes or goes.
+func whole[T any](list func() ([]T, error)) (all []T, err error) {
+	for range 20 {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
+}
+
 // Snapshot writes down what a namespace has: devices, addresses, routes, qdiscs,
 // and filters to the last byte but for their counters and times. Two snapshots
 // between which nothing has changed are equal.
 func (s *Space) Snapshot() string {
 	s.t.Helper()
-	links, err := s.Netlink.LinkList()
+	links, err := whole(s.Netlink.LinkList)
 	if err != nil {
 		s.t.Fatalf("in %s: list devices: %v", s.Name, err)
 	}
@@ -48,14 +60,16 @@ func (s *Space) Snapshot() string {
 			lines = append(lines, s.filters(a, hook)...)
 		}
 	}
-	addresses, err := s.Netlink.AddrList(nil, netlink.FAMILY_ALL)
+	addresses, err := whole(func() ([]netlink.Addr, error) { return s.Netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		s.t.Fatalf("in %s: list addresses: %v", s.Name, err)
 	}
 	for _, a := range addresses {
 		lines = append(lines, fmt.Sprintf("address %s on %d", a.IPNet, a.LinkIndex))
 	}
-	routes, err := s.Netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	routes, err := whole(func() ([]netlink.Route, error) {
+		return s.Netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		s.t.Fatalf("in %s: list routes: %v", s.Name, err)
 	}
@@ -65,7 +79,7 @@ func (s *Space) Snapshot() string {
 		}
 		lines = append(lines, "route "+r.String())
 	}
-	qdiscs, err := s.Netlink.QdiscList(nil)
+	qdiscs, err := whole(func() ([]netlink.Qdisc, error) { return s.Netlink.QdiscList(nil) })
 	if err != nil {
 		s.t.Fatalf("in %s: list qdiscs: %v", s.Name, err)
 	}
