@@ -1,0 +1,274 @@
+// Package graph is the middle of the filter compiler: what a filter computes from a
+// packet (Value), what it asks of it (Formula), and the decision graph that both
+// become, which is optimized and turned into classic BPF. It knows neither the
+// language of filters nor any protocol, but for the VLAN tag that Linux carries beside
+// a frame.
+//
+// A value that reads past the packet's end has none: classic BPF ends the program there
+// and rejects the packet, whatever the formula around it says. Whatever this package
+// rearranges has to keep that.
+package graph
+
+import "math/bits"
+
+// Op is what a value is made by.
+type Op uint8
+
+// Operations on two values. All are on 32 bits without sign, and wrap around. Dividing
+// by zero rejects the packet; shifting by more than 31 bits gives 0.
+const (
+	Add Op = iota + 1
+	Sub
+	Mul
+	Div
+	Mod
+	And
+	Or
+	Xor
+	ShiftLeft
+	ShiftRight
+
+	negate
+	constant
+	length     // of the packet, in bytes
+	load       // of 1, 2 or 4 bytes, big-endian, at k plus x
+	loadOnWire // a load of a frame with its VLAN tag, where Linux has that beside
+	extension  // what Linux knows of a packet beside its bytes
+	never      // a load that no packet is long enough for
+)
+
+// Value is a number that a program can compute from a packet. Equal values of one
+// Builder are the same pointer.
+type Value struct {
+	op    Op
+	k     uint32 // the constant; a load's offset; an extension's number
+	size  uint8  // of a load, in bytes
+	x, y  *Value // operands; x of a load is the variable part of its offset, or nil
+	most  uint32 // no packet gives more
+	needs int    // words of memory and one, once that is known
+}
+
+// maxOffset bounds what can be read: Linux takes offsets from 2^31 up as negative ones,
+// which mean something else than bytes of the packet.
+const maxOffset = 1<<31 - 1
+
+type valueKey struct {
+	op   Op
+	k    uint32
+	size uint8
+	x, y *Value
+}
+
+// Builder makes values.
+type Builder struct {
+	values map[valueKey]*Value
+}
+
+// NewBuilder returns an empty builder.
+func NewBuilder() *Builder { return &Builder{values: map[valueKey]*Value{}} }
+
+// value returns the one value that there is of a kind.
+func (b *Builder) value(v Value) *Value {
+	key := valueKey{v.op, v.k, v.size, v.x, v.y}
+	if known := b.values[key]; known != nil {
+		return known
+	}
+	b.values[key] = &v
+	return &v
+}
+
+// Const is a constant.
+func (b *Builder) Const(k uint32) *Value { return b.value(Value{op: constant, k: k, most: k}) }
+
+// Length is the packet's length in bytes.
+func (b *Builder) Length() *Value { return b.value(Value{op: length, most: maxOffset}) }
+
+// Load reads size bytes (1, 2 or 4) at an offset, to which index is added unless it is nil.
+func (b *Builder) Load(index *Value, offset uint32, size int) *Value {
+	for index != nil {
+		switch {
+		case index.op == never:
+			return index
+		case index.op == constant:
+			offset += index.k
+			index = nil
+		case index.op == Add && index.y.op == constant:
+			offset += index.y.k
+			index = index.x
+		default:
+			return b.value(Value{op: load, k: offset, size: uint8(size), x: index, most: 1<<(8*size) - 1})
+		}
+	}
+	if offset > maxOffset {
+		return b.value(Value{op: never})
+	}
+	return b.value(Value{op: load, k: offset, size: uint8(size), most: 1<<(8*size) - 1})
+}
+
+// extension is a number that Linux has beside the packet's bytes.
+func (b *Builder) extension(k, most uint32) *Value {
+	return b.value(Value{op: extension, k: k, most: most})
+}
+
+// Negate is 0 - x.
+func (b *Builder) Negate(x *Value) *Value {
+	switch x.op {
+	case never:
+		return x
+	case constant:
+		return b.Const(-x.k)
+	}
+	return b.value(Value{op: negate, x: x, most: 1<<32 - 1})
+}
+
+// IsConst says whether a value is a constant, and which.
+func (v *Value) IsConst() (uint32, bool) { return v.k, v.op == constant }
+
+func (v *Value) is(k uint32) bool { return v.op == constant && v.k == k }
+
+// Binary is x op y.
+func (b *Builder) Binary(op Op, x, y *Value) *Value {
+	if x.op == never || y.op == never {
+		return b.value(Value{op: never})
+	}
+	if x.op == constant && y.op == constant && !(y.k == 0 && (op == Div || op == Mod)) {
+		return b.Const(compute(op, x.k, y.k))
+	}
+	if simple := b.simplify(op, x, y); simple != nil {
+		return simple
+	}
+	if (op == ShiftLeft || op == ShiftRight) && y.most > 31 {
+		return b.wideShift(op, x, y)
+	}
+	if x.op == constant && commutes(op) {
+		x, y = y, x
+	}
+	return b.value(Value{op: op, x: x, y: y, most: most(op, x, y)})
+}
+
+// simplify knows what needs no computation. An operand that does not matter is not
+// read, so a packet that is too short for it passes on; libpcap does the same.
+func (b *Builder) simplify(op Op, x, y *Value) *Value {
+	switch op {
+	case Add, Or, Xor:
+		if x.is(0) {
+			return y
+		}
+		if y.is(0) {
+			return x
+		}
+	case Sub:
+		if y.is(0) {
+			return x
+		}
+	case ShiftLeft, ShiftRight:
+		if y.is(0) || x.is(0) {
+			return x
+		}
+	case Mul, And:
+		if x.is(0) || y.is(0) {
+			return b.Const(0)
+		}
+		if op == And && y.op == constant && y.k&(1<<bits.Len32(x.most)-1) == 1<<bits.Len32(x.most)-1 {
+			return x
+		}
+	case Div, Mod:
+		if x.is(0) {
+			return x
+		}
+	}
+	return nil
+}
+
+// wideShift is a shift by what may be more than 31 bits, which processors take modulo
+// 32 while libpcap's answer is 0. The last factor is 1 up to 31, and 0 above.
+func (b *Builder) wideShift(op Op, x, y *Value) *Value {
+	one := b.Const(1)
+	fits := b.Binary(ShiftRight, b.Binary(Sub, b.Binary(ShiftRight, y, b.Const(5)), one), b.Const(31))
+	return b.Binary(Mul, b.Binary(op, x, b.Binary(And, y, b.Const(31))), fits)
+}
+
+func commutes(op Op) bool {
+	switch op {
+	case Add, Mul, And, Or, Xor:
+		return true
+	}
+	return false
+}
+
+// compute is what a program would. The divisor is not 0.
+func compute(op Op, x, y uint32) uint32 {
+	switch op {
+	case Add:
+		return x + y
+	case Sub:
+		return x - y
+	case Mul:
+		return x * y
+	case Div:
+		return x / y
+	case Mod:
+		return x % y
+	case And:
+		return x & y
+	case Or:
+		return x | y
+	case Xor:
+		return x ^ y
+	case ShiftLeft:
+		return x << y
+	default:
+		return x >> y
+	}
+}
+
+// most bounds x op y.
+func most(op Op, x, y *Value) uint32 {
+	const all = 1<<32 - 1
+	switch {
+	case op == Add && x.most <= all-y.most:
+		return x.most + y.most
+	case op == Mul && uint64(x.most)*uint64(y.most) <= all:
+		return x.most * y.most
+	case op == Div, op == ShiftRight && y.op != constant:
+		return x.most
+	case op == Mod && y.op == constant && y.k > 0:
+		return y.k - 1
+	case op == And:
+		return min(x.most, y.most)
+	case op == Or, op == Xor:
+		return 1<<bits.Len32(x.most|y.most) - 1
+	case op == ShiftLeft && y.op == constant && bits.Len32(x.most)+int(y.k) <= 32:
+		return x.most << y.k
+	case op == ShiftRight:
+		return x.most >> y.k
+	}
+	return all
+}
+
+// canFail says whether packets may have no such value.
+func (v *Value) canFail() bool {
+	switch {
+	case v == nil:
+		return false
+	case v.op == load, v.op == loadOnWire, v.op == never, (v.op == Div || v.op == Mod) && !(v.y.op == constant && v.y.k > 0):
+		return true
+	}
+	return v.x.canFail() || v.y.canFail()
+}
+
+func (t test) canFail() bool { return t.x.canFail() || t.y.canFail() }
+
+// headerLength says whether a value is 4*([k]&0xf), for which BPF has an instruction.
+func (v *Value) headerLength() (k uint32, ok bool) {
+	if v.op != ShiftLeft || !v.y.is(2) || v.x.op != And || !v.x.y.is(15) {
+		return 0, false
+	}
+	l := v.x.x
+	return l.k, l.op == load && l.size == 1 && l.x == nil
+}
+
+func (v *Value) isHeaderLength() bool {
+	_, ok := v.headerLength()
+	return ok
+}
