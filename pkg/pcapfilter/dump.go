@@ -23,7 +23,11 @@ func Decimal(program []bpf.RawInstruction) string {
 func Readable(program []bpf.RawInstruction) string {
 	var b strings.Builder
 	for n, raw := range program {
-		operation, operand := readable(raw.Disassemble())
+		var i bpf.Instruction = raw
+		if raw.Op&0xe7 != 0x20 || raw.Op == 0x20 || raw.K < 1<<31 {
+			i = raw.Disassemble()
+		}
+		operation, operand := readable(i)
 		line := fmt.Sprintf("(%03d) %-8s %s", n, operation, operand)
 		switch raw.Op & 0xf7 { // without the bit for "with X"
 		case 0x05: // ja
@@ -46,20 +50,24 @@ func readable(i bpf.Instruction) (operation, operand string) {
 	case bpf.LoadScratch:
 		return "ld" + registers[i.Dst], fmt.Sprintf("M[%d]", i.N)
 	case bpf.LoadAbsolute:
-		return "ld" + sizes[i.Size], fmt.Sprintf("[%d]", i.Off)
+		return "ld" + sizes[i.Size], fmt.Sprintf("[%d]", int32(i.Off))
 	case bpf.LoadIndirect:
-		return "ld" + sizes[i.Size], fmt.Sprintf("[x + %d]", i.Off)
+		return "ld" + sizes[i.Size], fmt.Sprintf("[x + %d]", int32(i.Off))
 	case bpf.LoadMemShift:
-		return "ldxb", fmt.Sprintf("4*([%d]&0xf)", i.Off)
+		return "ldxb", fmt.Sprintf("4*([%d]&0xf)", int32(i.Off))
 	case bpf.LoadExtension:
 		return "ld", extensionName(i.Num)
+	case bpf.RawInstruction: // an offset that means neither a byte nor what we know beside
+		if i.Op&0xe7 == 0x20 {
+			return "ld" + map[uint16]string{0x00: "", 0x08: "h", 0x10: "b"}[i.Op&0x18], fmt.Sprintf("[%d]", int32(i.K))
+		}
 	case bpf.StoreScratch:
 		return "st" + registers[i.Src], fmt.Sprintf("M[%d]", i.N)
 	case bpf.ALUOpConstant:
-		if i.Op == bpf.ALUOpShiftLeft || i.Op == bpf.ALUOpShiftRight {
-			return aluName(i.Op), fmt.Sprintf("#%d", i.Val)
+		if i.Op == bpf.ALUOpAnd || i.Op == bpf.ALUOpOr || i.Op == bpf.ALUOpXor {
+			return aluName(i.Op), fmt.Sprintf("#%#x", i.Val)
 		}
-		return aluName(i.Op), fmt.Sprintf("#%#x", i.Val)
+		return aluName(i.Op), fmt.Sprintf("#%d", int32(i.Val))
 	case bpf.ALUOpX:
 		return aluName(i.Op), "x"
 	case bpf.NegateA:
@@ -105,11 +113,11 @@ func extensionName(n bpf.Extension) string {
 	case bpf.ExtLen:
 		return "#pktlen"
 	case bpf.ExtVLANTag:
-		return "vlan_tci"
+		return "[vlan_tci]"
 	case bpf.ExtVLANTagPresent:
-		return "vlan_avail"
+		return "[vlanp]"
 	case bpf.ExtVLANProto:
-		return "vlan_tpid"
+		return "[vlan_tpid]"
 	}
-	return fmt.Sprintf("extension %d", n)
+	return fmt.Sprintf("[%d]", int32(n)-0x1000)
 }

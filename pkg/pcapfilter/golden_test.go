@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/bpf"
+
+	"github.com/podtap/podtap/pkg/pcapfilter/internal/reference"
 )
 
 var (
@@ -166,6 +168,8 @@ func TestTheVerdictOfExpressionsMadeAtRandomIsLibpcaps(t *testing.T) {
 	sameVerdicts(t, all)
 }
 
+// The verdict on a frame that is cut short depends on what the optimizer leaves out; there
+// one expression in a thousand may differ.
 func TestTheVerdictIsThatOfTheInstalledTcpdump(t *testing.T) {
 	if _, err := exec.LookPath("tcpdump"); err != nil {
 		t.Skipf("no tcpdump is installed: %v", err)
@@ -174,13 +178,32 @@ func TestTheVerdictIsThatOfTheInstalledTcpdump(t *testing.T) {
 		*seed = rand.Uint64()
 	}
 	t.Logf("go test -seed %d -expressions %d", *seed, *count)
-	var all []golden
+	others := 0
 	for _, e := range randomExpressions(t, *seed, *count) {
 		program, err := libpcap(t, e)
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, golden{e, program})
+		ours, ok := compileBoth(t, e)
+		for _, frame := range corpus() {
+			want := reference.Run(program, frame).Verdict != 0
+			if !ok && !want || ok && (reference.Run(ours.file, frame).Verdict != 0) == want {
+				continue
+			}
+			whole, err := libpcap(t, e, "-O") // which leaves nothing out
+			if err != nil || !reference.Run(whole, frame).Failed {
+				t.Errorf("%q: libpcap says %t to %x (%d bytes) (%v)", e, want, frame.Bytes, frame.Length, err)
+				break
+			}
+			t.Logf("%q: libpcap says %t to %x, which is cut short", e, want, frame.Bytes)
+			others++
+			break
+		}
+		if ok {
+			sameForLinux(t, e, ours)
+		}
 	}
-	sameVerdicts(t, all)
+	if others > 1+*count/1000 {
+		t.Errorf("%d of %d expressions have another verdict on a frame that is cut short", others, *count)
+	}
 }

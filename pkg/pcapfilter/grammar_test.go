@@ -107,7 +107,7 @@ func (g grammar) hosts() string {
 	case 2:
 		return g.one("", "ip6 ") + g.direction() + "host " + v6() + g.carriedOver(v6)
 	case 3:
-		return g.one("", "ip ", "arp ") + g.direction() + "net " + g.one("198.18/15", "198.18.0.0/24", "198.18", "10", "10.1", "0/0", "10.0.0.0/8",
+		return g.one("", "ip ", "arp ") + g.direction() + "net " + g.one("198.18/15", "198.18.0.0/24", "198.18", "10", "10.1", "10.0.0.0/8",
 			"198.18.0.0 mask 255.254.0.0", "224.0.0/4", "10.1.2.3", "0.0.0.0/0", "10.1.2.3/32")
 	case 4:
 		return g.one("", "ip6 ") + g.direction() + "net " + g.one("fd00::/8", "fd00::/16", "2001:db8::/32", "::/0", "fd00::1/128", "2001:db8:1::/48", "ff02::/16", "fd00::/63")

@@ -28,13 +28,16 @@ func lookUp(table, name string) []string {
 	return nil
 }
 
+// maxRange is more than two names of services have.
+const maxRange = 100
+
 // parsePorts reads a service's name, or two ports with a dash between.
 func parsePorts(text string, isRange bool) (r ports, problem string) {
 	if !isRange {
 		return service(text)
 	}
 	from, to, ok := strings.Cut(text, "-")
-	for ok { // a service's name may have dashes itself
+	for ok && len(text) <= maxRange { // a service's name may have dashes itself
 		first, problem1 := service(from)
 		last, problem2 := service(to)
 		if problem1 == "" && problem2 == "" {

@@ -37,12 +37,21 @@ func sameVerdicts(t *testing.T, all []golden) {
 func sameVerdict(t *testing.T, g golden) {
 	p, ok := compileBoth(t, g.expression)
 	for _, frame := range corpus() {
-		want, _ := reference.Run(g.program, frame)
+		want := reference.Run(g.program, frame).Verdict
 		if !ok && want != 0 {
 			t.Errorf("%q matches %x (%d bytes)", g.expression, frame.Bytes, frame.Length)
 			return
 		}
 		if ok && !p.agree(t, g.expression, frame, want != 0) {
+			return
+		}
+	}
+}
+
+// sameForLinux holds the program for Linux against the one for files.
+func sameForLinux(t *testing.T, expression string, p both) {
+	for _, frame := range corpus() {
+		if !p.agree(t, expression, frame, reference.Run(p.file, frame).Verdict != 0) {
 			return
 		}
 	}
@@ -79,9 +88,10 @@ func (p both) agree(t testing.TB, expression string, frame reference.Packet, wan
 }
 
 func (p both) agrees(t testing.TB, what string, program []bpf.RawInstruction, expression string, frame reference.Packet, want bool) bool {
-	got, hazard := reference.Run(program, frame)
+	o := reference.Run(program, frame)
+	got := o.Verdict
 	switch {
-	case hazard:
+	case o.Hazard:
 		t.Errorf("%q: the program %s does on %x what Linux does otherwise", expression, what, frame.Bytes)
 	case (got != 0) != want:
 		t.Errorf("%q: the program %s says %t to %x (%d bytes, tag %t %#x)", expression, what, got != 0, frame.Bytes, frame.Length, frame.Tagged, frame.Tag)
@@ -124,7 +134,7 @@ func TestAnotherVirtualMachineSaysTheSame(t *testing.T) {
 		for i := 0; i < len(corpus()); i += 17 {
 			frame := corpus()[i]
 			frame.Length = uint32(len(frame.Bytes)) // that machine knows no other
-			want, _ := reference.Run(program, frame)
+			want := reference.Run(program, frame).Verdict
 			if got, err := vm.Run(frame.Bytes); err != nil || (got != 0) != (want != 0) {
 				t.Errorf("%q on %x: %d (%v), want %d", e, frame.Bytes, got, err, want)
 				break

@@ -8,6 +8,9 @@ type analysis struct {
 	facts *fact  // what every way here has found out; nil: nothing
 	above *node  // the nearest node that every way here passes
 	depth int    // of above's chain
+	// The nodes that come below this one in that way have the numbers from number on.
+	number, below int
+	free          int // the next number below
 }
 
 // edge is a node's way on by one answer.
@@ -58,6 +61,7 @@ func (g *Graph) analyse() (levels [][]*node) {
 	for _, n := range order {
 		n.place()
 	}
+	number(order)
 	return levels
 }
 
@@ -128,10 +132,24 @@ func commonNode(a, b *node) *node {
 	return a
 }
 
+// number numbers the nodes, so that those that have a node above them are in a row.
+func number(order []*node) {
+	for i := len(order) - 1; i >= 0; i-- {
+		n := order[i]
+		if n.below++; n.above != nil {
+			n.above.below += n.below
+		}
+	}
+	for _, n := range order {
+		if n.above != nil {
+			n.number = n.above.free
+			n.above.free += n.below
+		}
+		n.free = n.number + 1
+	}
+}
+
 // dominates says whether every way to another node passes this one.
 func (n *node) dominates(other *node) bool {
-	for other != nil && other.depth > n.depth {
-		other = other.above
-	}
-	return n == other
+	return n.number <= other.number && other.number < n.number+n.below
 }

@@ -1,8 +1,10 @@
 package graph
 
+import "slices"
+
 // maxWork bounds the work of the optimizer, in steps. A graph that comes to it is right all
 // the same, only larger than need be.
-const maxWork = 1 << 24
+const maxWork = 1 << 26
 
 // Optimize makes the graph smaller. It does what the BPF+ paper calls predicate
 // assertion propagation (Begel, McCanne, Graham: BPF+, SIGCOMM 1999), first as libpcap does
@@ -64,10 +66,7 @@ func (g *Graph) pullUpAll(levels [][]*node) (changed bool) {
 	for _, level := range levels {
 		for _, n := range level {
 			for _, along := range []int{no, yes} {
-				if g.work < maxWork && g.pullUp(n, along) {
-					changed = true
-					g.findEdges(levels)
-				}
+				changed = g.work < maxWork && g.pullUp(n, along) || changed
 			}
 		}
 	}
@@ -132,21 +131,22 @@ func (g *Graph) pullUp(first *node, along int) bool {
 			return false
 		}
 	}
-	inChain := func(n *node) bool {
+	inChain := func(e edge) bool {
 		g.work++
+		n := e.to()
 		return n.end == notEnd && n.next[1-along] == first.next[1-along] && first.dominates(n)
 	}
 	at := first.in[0] // the way to the first that tests something else
-	for n := first; ; n = n.next[along] {
-		if !inChain(n) || n != first && len(n.in) > 1 {
+	for ; ; at = (edge{at.to(), along}) {
+		n := at.to()
+		if !inChain(at) || n != first && len(n.in) > 1 {
 			return false
 		}
 		if n.left != value {
 			break
 		}
-		at = edge{n, along}
 	}
-	for last := (edge{at.to(), along}); inChain(last.to()) && len(last.to().in) == 1; last = (edge{last.to(), along}) {
+	for last := (edge{at.to(), along}); inChain(last) && len(last.to().in) == 1; last = (edge{last.to(), along}) {
 		if last.to().left == value {
 			move(first, at, last, along)
 			return true
@@ -159,14 +159,24 @@ func (g *Graph) pullUp(first *node, along int) bool {
 // that another edge leads to.
 func move(first *node, at, last edge, along int) {
 	pulled, before := last.to(), at.to()
-	last.from.next[along] = pulled.next[along]
-	pulled.next[along] = before
-	if before != first {
-		at.from.next[at.answer] = pulled
-		return
+	ways := []edge{at}
+	if before == first {
+		ways = slices.Clone(first.in)
 	}
-	for _, e := range first.in {
-		e.from.next[e.answer] = pulled
+	last.lead(pulled.next[along])
+	edge{pulled, along}.lead(before)
+	for _, e := range ways {
+		e.lead(pulled)
+	}
+}
+
+// lead has an edge lead to another node.
+func (e edge) lead(to *node) {
+	if old := e.to(); old.end == notEnd {
+		old.in = slices.DeleteFunc(old.in, func(other edge) bool { return other == e })
+	}
+	if e.from.next[e.answer] = to; to.end == notEnd {
+		to.in = append(to.in, e)
 	}
 }
 

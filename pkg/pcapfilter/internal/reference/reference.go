@@ -20,10 +20,19 @@ type Packet struct {
 	Tag, TagType uint16
 }
 
-// Run runs a program and returns its verdict. hazard says that it came to what Linux does
-// otherwise than libpcap: an offset of 2^31 or more, which Linux takes as a negative one, or
-// a shift by more than 31 bits.
-func Run(program []bpf.RawInstruction, p Packet) (verdict uint32, hazard bool) {
+// Outcome is what a run came to.
+type Outcome struct {
+	Verdict uint32
+	// Hazard says that the program came to what Linux does otherwise than libpcap: an
+	// offset of 2^31 or more, which Linux takes as a negative one, or a shift by more than
+	// 31 bits.
+	Hazard bool
+	// Failed says that the program ended at what the packet has not, or at a division by zero.
+	Failed bool
+}
+
+// Run runs a program.
+func Run(program []bpf.RawInstruction, p Packet) (o Outcome) {
 	var a, x uint32
 	var memory [16]uint32
 	for pc := 0; ; pc++ {
@@ -42,7 +51,7 @@ func Run(program []bpf.RawInstruction, p Packet) (verdict uint32, hazard bool) {
 				a, ok = p.load(i.K, i.Op)
 			case 0x40:
 				at := x + i.K
-				hazard = hazard || at >= 1<<31
+				o.Hazard = o.Hazard || at >= 1<<31
 				a, ok = p.bytes(at, i.Op)
 			case 0x60:
 				a = memory[i.K]
@@ -66,7 +75,7 @@ func Run(program []bpf.RawInstruction, p Packet) (verdict uint32, hazard bool) {
 		case 0x03: // stx
 			memory[i.K] = x
 		case 0x04: // alu
-			hazard = hazard || (i.Op&0xf0 == 0x60 || i.Op&0xf0 == 0x70) && operand > 31
+			o.Hazard = o.Hazard || (i.Op&0xf0 == 0x60 || i.Op&0xf0 == 0x70) && operand > 31
 			a, ok = alu(i.Op&0xf0, a, operand)
 		case 0x05: // jmp
 			switch i.Op & 0xf0 {
@@ -89,7 +98,8 @@ func Run(program []bpf.RawInstruction, p Packet) (verdict uint32, hazard bool) {
 			}
 			continue
 		case 0x06: // ret
-			return i.K, hazard
+			o.Verdict = i.K
+			return o
 		case 0x07: // tax, txa
 			if i.Op&0xf8 == 0x80 {
 				a = x
@@ -98,7 +108,8 @@ func Run(program []bpf.RawInstruction, p Packet) (verdict uint32, hazard bool) {
 			}
 		}
 		if !ok {
-			return 0, hazard
+			o.Failed = true
+			return o
 		}
 	}
 }
