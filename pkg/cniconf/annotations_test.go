@@ -50,13 +50,13 @@ func TestTapsOfAnAnnotationAreReadAsYAMLOrJSON(t *testing.T) {
 
 func TestABadAnnotationIsCode104(t *testing.T) {
 	for text, message := range map[string]string{
-		"veth: {":                  "not valid YAML or JSON",
-		"5":                        "tap 1: 5 is not a tap",
-		"{veth: {}, filter: tcp}":  "tap 1: filter: is an unknown field",
-		"veth:\n---\nveth:":        "something follows the first YAML document; write the taps as one list",
-		"{veth: {}, veth: {}}":     `line 1: the field "veth" is given twice`,
-		"- &a {veth: }\n- *a":      "line 1: anchors and aliases are not read; write the values out",
-		strings.Repeat("#", 1<<20): "the text has 1048576 bytes; at most 65536 are read",
+		"veth: {":                          "not valid YAML or JSON",
+		"5":                                "tap 1: 5 is not a tap",
+		"{veth: {}, filter: tcp port htp}": "tap 1: filter: at character 10: no well-known service has this name; write the port's number: tcp port »htp«",
+		"veth:\n---\nveth:":                "something follows the first YAML document; write the taps as one list",
+		"{veth: {}, veth: {}}":             `line 1: the field "veth" is given twice`,
+		"- &a {veth: }\n- *a":              "line 1: anchors and aliases are not read; write the values out",
+		strings.Repeat("#", 1<<20):         "the text has 1048576 bytes; at most 65536 are read",
 	} {
 		taps, err := AnnotationTaps(map[string]string{AnnotationKey: text})
 		fails(t, text[:min(len(text), 40)], err, 104, "annotation podtap.io/taps: ", message)

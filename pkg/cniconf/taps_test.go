@@ -26,9 +26,10 @@ func TestNetworkTapsAreReadOutOfJSON(t *testing.T) {
 
 func TestABadTapOfTheNetworkIsCode7(t *testing.T) {
 	for taps, message := range map[string]string{
-		`5`:                            "tap 1: 5 is not a tap",
-		`"veth:"`:                      `tap 1: "veth:" is not a tap`,
-		`[{"veth":{},"filter":"tcp"}]`: "tap 1: filter: is an unknown field",
+		`5`:                                     "tap 1: 5 is not a tap",
+		`"veth:"`:                               `tap 1: "veth:" is not a tap`,
+		`[{"veth":{},"sink":"tcp"}]`:            "tap 1: sink: is an unknown field",
+		`[{"veth":{},"filter":"tcp port htp"}]`: "tap 1: filter: at character 10: no well-known service has this name; write the port's number: tcp port »htp«",
 		`[{"veth":{}},{"device":"a b","veth":{}}]`:                     `tap 2 ("a b"): device: "a b" is not allowed`,
 		`{"vxlan":{"vni":0,"remote":"198.18.0.9"}}`:                    "vxlan.vni: 0 is not allowed; it must be a whole number from 1 to 16777215",
 		`{"vxlan":{"vni":16777216,"remote":"198.18.0.9"}}`:             "vxlan.vni: 16777216 is not allowed",
@@ -112,7 +113,7 @@ func TestArgumentsThatSayTheSameStillMakeTheTapTheAuthors(t *testing.T) {
 
 func TestBadArgumentsOfAnAttachmentAreCode104(t *testing.T) {
 	for args, message := range map[string]string{
-		`{"ips":["198.18.0.2/24"]}`:             "ips: is an unknown field; known are device, interface, direction, veth, vxlan, wire",
+		`{"ips":["198.18.0.2/24"]}`:             "ips: is an unknown field; known are device, interface, direction, filter, veth, vxlan, wire",
 		`{"vxlan":{"node":"x"}}`:                "vxlan.node: is an unknown field",
 		`{"vxlan":{"vni":0}}`:                   "vxlan.vni: 0 is not allowed",
 		`{"vxlan":{"remote":"127.0.0.1"}}`:      `vxlan.remote: "127.0.0.1" is a loopback address`,

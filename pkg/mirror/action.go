@@ -53,10 +53,13 @@ func (c counting) refused(err error) bool {
 // mirred is a mirror or a redirect to a device's egress.
 type mirred struct {
 	redirect bool
-	to       int    // index of the device; 0 where it has been deleted
+	to       int    // index of the device; 0 where it has been deleted, and where there is none
 	cookie   cookie // zero for the rules of a device of ours that need none
 	counted  counting
 }
+
+// countsOnly says that there is no mirror but the one that counts.
+func (m *mirred) countsOnly() bool { return m.cookie.flags()&ofAll != 0 }
 
 // action is an action of a rule as the kernel has it.
 type action struct {
@@ -189,18 +192,24 @@ func (m *mirred) actions(attribute int) *nl.RtAttr {
 	mirred := func(then, what int32, to int) *nl.RtAttr {
 		return add("mirred", nl.TCA_MIRRED_PARMS, mirredParameters{actionParameters{Action: then}, what, uint32(to)})
 	}
+	then := int32(actPipe)
+	if m.countsOnly() {
+		then = actContinue
+	}
 	switch m.counted {
 	case byBlock:
-		mirred(actPipe, mirredMirror, 0).AddRtAttr(mirredBlock, nl.Uint32Attr(countingBlock))
+		mirred(then, mirredMirror, 0).AddRtAttr(mirredBlock, nl.Uint32Attr(countingBlock))
 	case byPolice:
 		// Kernels before 5.18 leave an ingressing frame's Ethernet header out: one of a byte
 		// or none behind it is not too long, and is to go on all the same.
-		add("police", nl.TCA_POLICE_TBF, policeParameters{Action: actPipe, MTU: countingMTU}).
-			AddRtAttr(nl.TCA_POLICE_RESULT, nl.Uint32Attr(actPipe))
+		add("police", nl.TCA_POLICE_TBF, policeParameters{Action: then, MTU: countingMTU}).
+			AddRtAttr(nl.TCA_POLICE_RESULT, nl.Uint32Attr(uint32(then)))
 	}
-	if m.redirect {
+	switch {
+	case m.countsOnly():
+	case m.redirect:
 		mirred(actStolen, mirredRedirect, m.to)
-	} else {
+	default:
 		mirred(actContinue, mirredMirror, m.to)
 	}
 	return list

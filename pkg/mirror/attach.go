@@ -7,8 +7,9 @@ import (
 
 // attach hangs a tap's rules at the pod's interface, one for each direction, and
 // makes clsact there if nobody has. kind is that of the qdisc that it had; made
-// says that it has clsact from here.
-func (n *namespace) attach(l *link, kind string, ofTap cookie, hooks []uint32, r rule) (made bool, err error) {
+// says that it has clsact from here. In front of the rule of a tap with a filter
+// comes one that counts what there is to filter.
+func (n *namespace) attach(l *link, kind string, ofTap cookie, hooks []uint32, r rule, filtered bool) (made bool, err error) {
 	r.index = l.index
 	if made, err = n.addClsact(l.index, l.name); err != nil {
 		return made, err
@@ -40,21 +41,36 @@ func (n *namespace) attach(l *link, kind string, ofTap cookie, hooks []uint32, r
 			return made, fmt.Errorf("%w: %s has an ingress qdisc, which somebody else made and which has no egress hook; "+
 				"tap direction ingress, or let its owner use clsact instead", ErrUnsupported, l.name)
 		}
-		r.mirred.cookie = ofTap
-		if hook == hookEgress {
-			r.mirred.cookie[5] |= ofEgress
-		}
 		r.hook = hookAt(kind, hook, present)
-		if r.priority, err = freePriority(present); err != nil {
-			return made, fmt.Errorf("on %s: %w", l.name, err)
+		of := ofTap
+		if hook == hookEgress {
+			of[5] |= ofEgress
 		}
-		// What the kernel refused for one direction it is not asked for the other's.
-		if r.mirred.counted, err = n.addCounted("attach the tap to "+l.name, r); err != nil {
+		if filtered && r.mirred.counted != uncounted {
+			all := rule{index: r.index, hook: r.hook, program: matchAll(), mirred: &mirred{cookie: of, counted: r.mirred.counted}}
+			all.mirred.cookie[5] |= ofAll
+			if r.mirred.counted, present, err = n.attachRule(l, all, present); err != nil {
+				return made, err
+			}
+		}
+		r.mirred.cookie = of
+		// What the kernel refused for one rule it is not asked for the next.
+		if r.mirred.counted, present, err = n.attachRule(l, r, present); err != nil {
 			return made, err
 		}
-		present = append(present, installed{rule: r})
 	}
 	return made, nil
+}
+
+// attachRule hangs a rule at an interface with a priority that is free. It says how the
+// kernel counts what the rule matches, and returns the rules that are present then.
+func (n *namespace) attachRule(l *link, r rule, present []installed) (counting, []installed, error) {
+	var err error
+	if r.priority, err = freePriority(present); err != nil {
+		return uncounted, present, fmt.Errorf("on %s: %w", l.name, err)
+	}
+	by, err := n.addCounted("attach the tap to "+l.name, r)
+	return by, append(present, installed{rule: r}), err
 }
 
 // isClaimed says whether a tap's alias tells that an interface's clsact, which is

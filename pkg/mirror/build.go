@@ -3,7 +3,6 @@ package mirror
 import (
 	"errors"
 
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/podtap/podtap/pkg/tap"
@@ -77,7 +76,7 @@ func (b *builder) buildVeth() error {
 	if err != nil {
 		return err
 	}
-	return b.start(device, host, matchAll())
+	return b.start(device, host)
 }
 
 func (b *builder) buildRelayed() error {
@@ -104,7 +103,7 @@ func (b *builder) buildRelayed() error {
 	if err != nil {
 		return err
 	}
-	return b.start(device, host, passCopies(b.tap.VXLAN))
+	return b.start(device, host)
 }
 
 // buildInPod makes the VXLAN device in the pod, its underlay in the node.
@@ -119,12 +118,16 @@ func (b *builder) buildInPod() error {
 		return err
 	}
 	b.made.Device = device.device()
-	return b.start(device, nil, passCopies(b.tap.VXLAN))
+	return b.start(device, nil)
 }
 
 // start writes the owner into the devices' aliases, sets them up, and then lets
 // the copies flow. The alias comes before clsact, because it tells whose that is.
-func (b *builder) start(device, host *link, program []bpf.RawInstruction) error {
+func (b *builder) start(device, host *link) error {
+	program, err := programOf(b.tap)
+	if err != nil {
+		return err
+	}
 	b.mark.Clsact = b.qdisc == ""
 	b.mark.ZeroQueue = b.mark.Clsact && b.tapped.queue == 0
 	if host != nil {
@@ -135,9 +138,8 @@ func (b *builder) start(device, host *link, program []bpf.RawInstruction) error 
 	if err := b.pod.markAndSetUp(device, b.mark.alias()); err != nil {
 		return err
 	}
-	var err error
 	b.hooked, err = b.pod.attach(b.tapped, b.qdisc, newCookie(b.mark.Owner, b.tap.Device, 0), hooksOf(b.tap),
-		rule{program: program, mirred: &mirred{to: device.index, counted: byBlock}})
+		rule{program: program, mirred: &mirred{to: device.index, counted: byBlock}}, b.tap.Filter != "")
 	return err
 }
 

@@ -13,14 +13,29 @@ import (
 // Check compares an owner's taps with the kernel and returns what is wrong, a
 // sentence each; none on healthy taps.
 func (p *Pod) Check(owner Owner, taps []tap.Tap) ([]string, error) {
-	var problems []string
+	var want []wanted
 	for _, t := range taps {
-		found, err := p.check(owner, t)
+		want = append(want, wanted{t, filterHash(t.Filter)})
+	}
+	return p.checkAll(owner, want)
+}
+
+// wanted is a tap that is to be whole. Of its filter it takes the hash: an older podtap may
+// have made another program of the same filter.
+type wanted struct {
+	tap.Tap
+	filter string // filterHash
+}
+
+func (p *Pod) checkAll(owner Owner, want []wanted) ([]string, error) {
+	var problems []string
+	for _, w := range want {
+		found, err := p.check(owner, w)
 		if err != nil {
 			return nil, err
 		}
 		for _, f := range found {
-			problems = append(problems, fmt.Sprintf("tap %s: %s", t.Device, f))
+			problems = append(problems, fmt.Sprintf("tap %s: %s", w.Device, f))
 		}
 	}
 	return problems, nil
@@ -33,17 +48,17 @@ func (p *Pod) CheckOwned(owner Owner) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var taps []tap.Tap
+	var want []wanted
 	for m, l := range marks {
 		if m.ownedBy(owner) {
 			t, err := p.told(m, l)
 			if err != nil {
 				return nil, err
 			}
-			taps = append(taps, t)
+			want = append(want, wanted{t, m.Filter})
 		}
 	}
-	return p.Check(owner, taps)
+	return p.checkAll(owner, want)
 }
 
 // told is the tap as its device and its relay tell of it.
@@ -82,7 +97,8 @@ func (p *Pod) told(m mark, l *link) (tap.Tap, error) {
 	return t, nil
 }
 
-func (p *Pod) check(owner Owner, t tap.Tap) ([]string, error) {
+func (p *Pod) check(owner Owner, w wanted) ([]string, error) {
+	t := w.Tap
 	device, err := p.linkByName(t.Device)
 	if err != nil {
 		return nil, err
@@ -98,6 +114,9 @@ func (p *Pod) check(owner Owner, t tap.Tap) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	if m.Filter != w.filter {
+		problems = append(problems, "it was made with another filter")
+	}
 	var more []string
 	switch {
 	case t.VXLAN != nil && t.VXLAN.Placement == tap.PlacementPod:
@@ -110,7 +129,7 @@ func (p *Pod) check(owner Owner, t tap.Tap) ([]string, error) {
 	}
 	problems = append(problems, more...)
 	if t.Wire == nil {
-		more, err = p.checkRules(owner, t, device.index)
+		more, err = p.checkRules(owner, w, device.index)
 	} else {
 		more, err = p.checkWire(device, t.Wire.Addresses)
 	}
@@ -161,17 +180,14 @@ func (n *namespace) silenceProblems(l *link) ([]string, error) {
 }
 
 // checkRules checks the tap's rules on the pod's interface.
-func (p *Pod) checkRules(owner Owner, t tap.Tap, device int) ([]string, error) {
+func (p *Pod) checkRules(owner Owner, w wanted, device int) ([]string, error) {
+	t := w.Tap
 	tapped, err := p.linkByName(t.Interface)
 	if err != nil {
 		return nil, err
 	}
 	if tapped == nil {
 		return []string{fmt.Sprintf("the tapped interface %s is missing", t.Interface)}, nil
-	}
-	want := matchAll()
-	if t.VXLAN != nil {
-		want = passCopies(t.VXLAN)
 	}
 	kinds, err := p.hookQdiscs()
 	if err != nil {
@@ -194,7 +210,7 @@ func (p *Pod) checkRules(owner Owner, t tap.Tap, device int) ([]string, error) {
 		mine := slices.DeleteFunc(rules, func(r installed) bool {
 			return !r.marked || !r.mirred.cookie.sameTap(newCookie(owner, t.Device, 0))
 		})
-		if problem := ruleProblem(mine, t.Includes(direction), device, want); problem != "" {
+		if problem := w.ruleProblem(mine, t.Includes(direction), device); problem != "" {
 			problems = append(problems, fmt.Sprintf("%s of %s: %s", direction, t.Interface, problem))
 		}
 	}
@@ -202,22 +218,45 @@ func (p *Pod) checkRules(owner Owner, t tap.Tap, device int) ([]string, error) {
 }
 
 // ruleProblem checks the rules that a tap has at one hook.
-func ruleProblem(rules []installed, wanted bool, device int, program []bpf.RawInstruction) string {
+func (w wanted) ruleProblem(rules []installed, included bool, device int) string {
+	counts := 0
+	copies := slices.DeleteFunc(slices.Clone(rules), func(r installed) bool {
+		if r.mirred.countsOnly() {
+			counts++
+			return true
+		}
+		return false
+	})
 	switch {
-	case !wanted && len(rules) == 0:
+	case !included && len(copies) == 0:
 		return ""
-	case !wanted:
+	case !included:
 		return "is copied, though the tap does not ask for it"
-	case len(rules) == 0:
+	case len(copies) == 0:
 		return "its rule is missing; nothing is copied"
-	case len(rules) > 1:
+	case len(copies) > 1:
 		return "has more than one rule; packets are copied more than once"
-	case rules[0].mirred.to != device:
+	case copies[0].mirred.to != device:
 		return "its rule mirrors to a device that is not the tap's"
-	case rules[0].kind == "bpf" && !slices.Equal(rules[0].program, program):
+	case copies[0].kind == "bpf" && !w.fits(copies[0].program):
 		return "its rule has another program"
+	case w.filter != "" && copies[0].mirred.counted != uncounted && counts != 1:
+		return fmt.Sprintf("has %d rules that count what its filter passes over, instead of one", counts)
 	}
 	return ""
+}
+
+// fits says whether a program can be the tap's. Whatever a filter matches, copies are not
+// copied again.
+func (w wanted) fits(program []bpf.RawInstruction) bool {
+	switch guard := guardOf(w.Tap); {
+	case w.filter == "":
+		return slices.Equal(program, guard)
+	case w.VXLAN == nil:
+		return true
+	default:
+		return endsWith(program, guard)
+	}
 }
 
 // marks are those of all taps' devices in a namespace.

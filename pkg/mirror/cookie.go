@@ -17,6 +17,8 @@ const (
 	ownClsact = 1
 	// ofEgress says that the rule copies what the pod sends, not what it receives.
 	ofEgress = 2
+	// ofAll says that the rule copies nothing: it counts what comes to the tap's rule.
+	ofAll = 4
 )
 
 // newCookie is "ptap", the version, the flags, 6 bytes of the owner's hash and 4

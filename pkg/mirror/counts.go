@@ -37,9 +37,12 @@ const DropMirror = "mirror"
 // of what Dropped has.
 type Counters struct {
 	Direction tap.Direction // ingress or egress
-	Matched   Amount
-	Copied    Amount // handed to the tap's device
-	Dropped   map[string]Amount
+	// PassedOver is what the tap's filter did not match, and what it matched that is a
+	// copy already; nil without a filter, and where the kernel does not count it.
+	PassedOver *Amount
+	Matched    Amount
+	Copied     Amount // handed to the tap's device
+	Dropped    map[string]Amount
 	// Segments says that the kernel counts the segments of what TCP's offload has left
 	// whole: it is one before 6.8, without police actions or with rules that a podtap has
 	// made which did not use them.
@@ -83,6 +86,23 @@ func counters(d tap.Direction, counting, mirror *action) Counters {
 	return c
 }
 
+// passOver adds what came to the tap's rule and did not match, by the statistics of the
+// rule that counts all. That is in front of the tap's, and may be read after it.
+func (c *Counters) passOver(all *action) {
+	passed := Amount{Packets: uint64(all.counts.failed - uint32(c.Matched.Packets))} // both begin again at 2^32
+	if passed.Packets > math.MaxUint32-BetweenReadings {
+		passed.Packets = 0
+	}
+	bytes := all.counts.bytes
+	if c.Direction == tap.Ingress {
+		bytes += ethernetHeader * (c.Matched.Packets + passed.Packets)
+	}
+	if passed.Packets > 0 && bytes > c.Matched.Bytes {
+		passed.Bytes = bytes - c.Matched.Bytes
+	}
+	c.PassedOver = &passed
+}
+
 const ethernetHeader = 14 // bytes
 
 // counted is what a namespace's mirrors have counted, by the cookie of the tap.
@@ -115,11 +135,19 @@ func (n *namespace) countMirrors(most int) (counted, error) {
 	found := counted{}
 	for i := range mirrors {
 		a := &mirrors[i]
-		of := a.cookie.plain()
+		of, direction := a.cookie.plain(), tap.Ingress
 		if a.cookie.flags()&ofEgress != 0 {
-			found[of] = append(found[of], counters(tap.Egress, counting[a.cookie], a))
+			direction = tap.Egress
+		}
+		c := counters(direction, counting[a.cookie], a)
+		ofThose := a.cookie
+		if ofThose[5] |= ofAll; counting[ofThose] != nil {
+			c.passOver(counting[ofThose])
+		}
+		if direction == tap.Egress {
+			found[of] = append(found[of], c)
 		} else {
-			found[of] = append([]Counters{counters(tap.Ingress, counting[a.cookie], a)}, found[of]...)
+			found[of] = append([]Counters{c}, found[of]...)
 		}
 	}
 	return found, nil

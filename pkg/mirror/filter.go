@@ -63,7 +63,9 @@ func (n *namespace) addCounted(what string, r rule) (by counting, err error) {
 		for r.mirred != nil && r.mirred.counted.refused(err) {
 			next := *r.mirred
 			next.counted--
-			r.mirred = &next
+			if r.mirred = &next; next.counted == uncounted && next.countsOnly() {
+				return nil // then there is no such rule
+			}
 			err = n.tryRule(r)
 		}
 		return err
@@ -80,7 +82,7 @@ func (n *namespace) tryRule(r rule) error {
 		return err
 	}
 	if len(r.program) > 1 {
-		return fmt.Errorf("%w: this kernel lacks cls_bpf, which keeps a VXLAN tap from copying its own copies: %w", ErrUnsupported, err)
+		return fmt.Errorf("%w: this kernel lacks cls_bpf, which a tap's filter runs in, and which keeps a VXLAN tap from copying its own copies: %w", ErrUnsupported, err)
 	}
 	if err := n.requestRule(r, "u32", u32Options(r)); err != nil {
 		return fmt.Errorf("%w: this kernel lacks cls_bpf, and u32 fails too: %w", ErrUnsupported, err)
@@ -197,13 +199,15 @@ func decodeProgram(value []byte) []bpf.RawInstruction {
 }
 
 // parseActions reads the actions of a rule: the counting one, if it begins with
-// that, and the next one, if it is a mirred.
+// that, and the next one, if it is a mirred. A rule that only counts has no next one.
 func (r *installed) parseActions(value []byte) {
 	counted := uncounted
 	for _, value := range attributes(value) {
 		a := parseAction(value)
 		if by := a.counting(); by != uncounted && counted == uncounted {
-			counted = by
+			if counted = by; a.marked && a.cookie.flags()&ofAll != 0 {
+				r.marked, r.mirred = true, &mirred{cookie: a.cookie, counted: by}
+			}
 			continue
 		}
 		if a.kind == "mirred" {

@@ -202,7 +202,7 @@ func (n *Node) ForeignVXLANs() ([]VXLAN, error) {
 func (p *Pod) Add(owner Owner, t tap.Tap, pod string) (Made, error) {
 	b := &builder{pod: p, node: p.node, tap: t, mark: mark{
 		Owner: owner.shortened(), Device: t.Device, Interface: t.Interface, Direction: t.Direction,
-		Since: time.Unix(time.Now().Unix(), 0), Pod: pod,
+		Filter: filterHash(t.Filter), Since: time.Unix(time.Now().Unix(), 0), Pod: pod,
 	}}
 	made, err := b.build()
 	if err == nil {

@@ -48,6 +48,7 @@ type mark struct {
 	Interface string
 	Direction tap.Direction
 	Relay     string // the relay that the tap's copies go through, if any
+	Filter    string // filterHash of the tap's filter; "" without one
 	// Clsact says that the tapped interface had no hooks when the tap came, so
 	// that an empty clsact there is podtap's.
 	Clsact bool
@@ -69,6 +70,9 @@ func (m mark) alias() string {
 	}
 	if m.Relay != "" {
 		words = append(words, "relay="+m.Relay)
+	}
+	if m.Filter != "" {
+		words = append(words, "filter="+m.Filter)
 	}
 	if m.Clsact {
 		words = append(words, "clsact")
@@ -131,6 +135,8 @@ func parseMark(alias string) (m mark, ok bool) {
 			m.Direction = tap.Direction(value)
 		case "relay":
 			m.Relay = value
+		case "filter":
+			m.Filter = value
 		case "clsact":
 			m.Clsact = true
 		case "qlen":

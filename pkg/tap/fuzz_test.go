@@ -9,6 +9,8 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/podtap/podtap/pkg/pcapfilter"
 )
 
 // The corpus is in testdata/fuzz/FuzzParse; here is what is too large for it.
@@ -108,6 +110,8 @@ func checkTap(t *testing.T, tap Tap) {
 	}
 	ok := sinks == 1 && slices.Contains(directions, tap.Direction) &&
 		documentedName(tap.Interface) && newDevice(tap.Device) && newDevice(tap.HostInterface())
+	_, err := pcapfilter.Compile(tap.Filter, pcapfilter.Kernel)
+	ok = ok && err == nil && (tap.Wire == nil || tap.Filter == "")
 	if v := tap.VXLAN; v != nil {
 		ok = ok && v.VNI >= 1 && v.VNI <= 16777215 && v.Port >= 1 && v.TTL >= 1 && collector(v.Remote) &&
 			slices.Contains([]Placement{PlacementNode, PlacementPod}, v.Placement) && slices.Contains([]Oversize{Fragment, Refuse}, v.Oversize)

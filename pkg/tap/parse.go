@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/podtap/podtap/pkg/pcapfilter"
 )
 
 // Parse reads one tap or a list of taps, as YAML or JSON. It reports every
@@ -63,16 +65,31 @@ func parseTap(position int, item any) (Tap, Errors) {
 
 	t := Tap{Device: o.deviceName("device"), Interface: o.interfaceName("interface")}
 	_, hasDirection := fields["direction"]
-	direction := oneOf(o, "direction", Both, Ingress, Egress, Both)
+	_, hasFilter := fields["filter"]
+	direction, filter := oneOf(o, "direction", Both, Ingress, Egress, Both), parseFilter(o)
 	parseSinks(o, &t)
-	switch {
-	case t.Wire == nil:
-		t.Direction = direction
-	case hasDirection:
-		o.mistake("direction", "does not go with a wire, which copies nothing")
+	const ofWire = "does not go with a wire, which copies nothing"
+	if t.Wire == nil {
+		t.Direction, t.Filter = direction, filter
+	} else {
+		if hasDirection {
+			o.mistake("direction", ofWire)
+		}
+		if hasFilter {
+			o.mistake("filter", ofWire)
+		}
 	}
 	o.unknown()
 	return t, mistakes
+}
+
+// parseFilter reads an expression that the compiler takes.
+func parseFilter(o *object) string {
+	filter := o.text("filter", "a pcap-filter(7) expression, such as tcp port 443; left out for all packets")
+	if _, err := pcapfilter.Compile(filter, pcapfilter.Kernel); err != nil {
+		o.mistake("filter", err.Error())
+	}
+	return filter
 }
 
 // parseSinks reads the sink and insists that there is exactly one.

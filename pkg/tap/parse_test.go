@@ -177,6 +177,7 @@ func TestMarshalledTapsParseBackToTheSame(t *testing.T) {
 	roundTrip(t, parse(t, `
 - veth:
 - {device: a, interface: net1, direction: ingress, veth: {hostInterface: tap-a}}
+- {filter: 'tcp[13] & 2 != 0 and ip proto \tcp', veth: }
 - vxlan: {vni: 100, remote: 198.18.0.9}
 - vxlan: {vni: 100, remote: "2001:db8::9", port: 8472, ttl: 3, placement: pod, oversize: fragment}
 - vxlan: {vni: 100, remote: "::ffff:198.18.0.9", placement: pod}

@@ -52,7 +52,7 @@ func onlyMistake(t *testing.T, text, field string, words ...string) {
 
 func TestUnknownFieldIsNamedWithTheKnownOnes(t *testing.T) {
 	const (
-		ofTap   = "is an unknown field; known are device, interface, direction, veth, vxlan, wire"
+		ofTap   = "is an unknown field; known are device, interface, direction, filter, veth, vxlan, wire"
 		ofVeth  = "is an unknown field; known are hostInterface"
 		ofVXLAN = "is an unknown field; known are vni, port, ttl, placement, remote, oversize"
 		ofWire  = "is an unknown field; known are hostInterface, addresses, hostAddresses, mtu"
@@ -62,7 +62,7 @@ func TestUnknownFieldIsNamedWithTheKnownOnes(t *testing.T) {
 		{"{veth: {}, Device: a}", "Device", ofTap},
 		// What an author might expect: to ignore these would be to copy what he
 		// excluded.
-		{"{veth: {}, filter: tcp}", "filter", ofTap},
+		{"{veth: {}, Filter: tcp}", "Filter", ofTap},
 		{"{veth: {}, sampleRate: 10}", "sampleRate", ofTap},
 		{"{veth: {}, snapLength: 96}", "snapLength", ofTap},
 		{"{veth: {}, maxBitrate: 100M}", "maxBitrate", ofTap},

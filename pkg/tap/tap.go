@@ -74,6 +74,9 @@ type Tap struct {
 	Interface string `json:"interface,omitempty"`
 	// Direction is empty for a wire.
 	Direction Direction `json:"direction,omitempty"`
+	// Filter is a pcap-filter(7) expression, which pkg/pcapfilter compiles; empty means
+	// all packets. A wire has none.
+	Filter string `json:"filter,omitempty"`
 
 	Veth  *Veth  `json:"veth,omitempty"`
 	VXLAN *VXLAN `json:"vxlan,omitempty"`

@@ -221,7 +221,7 @@ func TestALongValueIsCutInTheMessage(t *testing.T) {
 
 func TestSeveralMistakesAreReportedTogether(t *testing.T) {
 	errs := mistakes(t, `
-- {device: lo, interface: a/b, direction: up, veth: {hostInterface: a b, x: 1}, filter: tcp}
+- {device: lo, interface: a/b, direction: up, veth: {hostInterface: a b, x: 1}, filter: tcp port x, bpf: 1}
 - {device: ok, vxlan: {vni: 0, port: 0, ttl: 0, placement: x, oversize: y, remote: 127.0.0.1}}
 - {veth: {}}
 - {wire: {mtu: 1, addresses: [x], hostAddresses: [y]}, direction: both}
@@ -231,7 +231,7 @@ func TestSeveralMistakesAreReportedTogether(t *testing.T) {
 		got = append(got, fmt.Sprintf("%d %s %s", e.Tap, e.Device, e.Field))
 	}
 	equal(t, "mistakes", got, []string{
-		"1 lo device", "1 lo interface", "1 lo direction", "1 lo veth.hostInterface", "1 lo veth.x", "1 lo filter",
+		"1 lo device", "1 lo interface", "1 lo direction", "1 lo filter", "1 lo veth.hostInterface", "1 lo veth.x", "1 lo bpf",
 		"2 ok vxlan.vni", "2 ok vxlan.port", "2 ok vxlan.ttl", "2 ok vxlan.placement", "2 ok vxlan.remote", "2 ok vxlan.oversize",
 		"4  wire.addresses[0]", "4  wire.hostAddresses[0]", "4  wire.mtu", "4  direction",
 	})
