@@ -101,7 +101,8 @@ func TestAFilterFindsATagThatSomebodyPutBesideAPacket(t *testing.T) {
 		"vlan 100 and udp port 5000":        {3, 0},
 		"vlan 101":                          {0, 0},
 		"udp port 5000":                     {0, 3},
-		"not vlan and udp":                  {0, 3},
+		"udp and not vlan":                  {0, 3},
+		"not vlan and udp":                  {0, 0}, // behind vlan, udp is looked for behind a tag
 		"udp or (vlan and udp)":             {3, 3},
 		"vlan and host " + to:               {3, 0},
 		"host " + to:                        {0, 0},
