@@ -51,11 +51,12 @@ type Tap struct {
 
 // Counters are those of one direction of a tap.
 type Counters struct {
-	Direction tap.Direction     `json:"direction"`
-	Matched   Amount            `json:"matched"`
-	Copied    Amount            `json:"copied"`
-	Dropped   map[string]Amount `json:"dropped"` // by reason
-	Unit      string            `json:"unit"`    // packets or segments
+	Direction  tap.Direction     `json:"direction"`
+	PassedOver *Amount           `json:"passedOver,omitempty"` // of a tap with a filter
+	Matched    Amount            `json:"matched"`
+	Copied     Amount            `json:"copied"`
+	Dropped    map[string]Amount `json:"dropped"` // by reason
+	Unit       string            `json:"unit"`    // packets or segments
 }
 
 // Sender is a VXLAN device that sends copies.

@@ -103,29 +103,29 @@ func cells(text string) string {
 func TestTheClustersTapsAreListedByNamespaceAndPod(t *testing.T) {
 	s := twoNodes(t)
 	for command, want := range map[string]struct{ out, notes string }{
-		"list": {`POD DEVICE INTERFACE DIRECTION DESTINATION MATCHED COPIED DROPPED AGE
-api mirror eth0 egress 198.18.0.9:4789/100 9 9 0 2d2h
-web mirror eth0 egress 198.18.0.9:4789/100 9 9 0 2d2h
-web mirror1 eth0 egress 198.18.0.8:4789/7 9 9 0 2d2h
+		"list": {`POD DEVICE INTERFACE DIRECTION DESTINATION PASSED MATCHED COPIED DROPPED AGE
+api mirror eth0 egress 198.18.0.9:4789/100 - 9 9 0 2d2h
+web mirror eth0 egress 198.18.0.9:4789/100 - 9 9 0 2d2h
+web mirror1 eth0 egress 198.18.0.8:4789/7 - 9 9 0 2d2h
 
 SENDER POD DESTINATION TAPS SENT DROPPED NODE
 podtap3 - 198.18.0.8:4789/7 1 9 4 (down) worker1
 `, "1 pod asks for taps that they do not have; see `kubectl podtap doctor`.\n"},
-		"list api": {`POD DEVICE INTERFACE DIRECTION DESTINATION MATCHED COPIED DROPPED AGE
-api mirror eth0 egress 198.18.0.9:4789/100 9 9 0 2d2h
+		"list api": {`POD DEVICE INTERFACE DIRECTION DESTINATION PASSED MATCHED COPIED DROPPED AGE
+api mirror eth0 egress 198.18.0.9:4789/100 - 9 9 0 2d2h
 `, ""},
-		"list -n prod -o wide": {`POD DEVICE INTERFACE DIRECTION DESTINATION MATCHED COPIED DROPPED AGE NODE CONTAINER
-db mirror eth0 egress 198.18.0.9:4789/100 9 9 0 2d2h worker2 0123456789ab
+		"list -n prod -o wide": {`POD DEVICE INTERFACE DIRECTION DESTINATION PASSED MATCHED COPIED DROPPED AGE NODE CONTAINER
+db mirror eth0 egress 198.18.0.9:4789/100 - 9 9 0 2d2h worker2 0123456789ab
 
 SENDER POD DESTINATION TAPS SENT DROPPED NODE
 podtap2 - 198.18.0.9:4789/100 1 9 0 worker2
 `, "1 pod asks for taps that they do not have; see `kubectl podtap doctor`.\n"},
-		"list -A": {`NAMESPACE POD DEVICE INTERFACE DIRECTION DESTINATION MATCHED COPIED DROPPED AGE
-- /run/netns/x (deleted) eth0 - - - - - -
-default api mirror eth0 egress 198.18.0.9:4789/100 9 9 0 2d2h
-default web mirror eth0 egress 198.18.0.9:4789/100 9 9 0 2d2h
-default web mirror1 eth0 egress 198.18.0.8:4789/7 9 9 0 2d2h
-prod db mirror eth0 egress 198.18.0.9:4789/100 9 9 0 2d2h
+		"list -A": {`NAMESPACE POD DEVICE INTERFACE DIRECTION DESTINATION PASSED MATCHED COPIED DROPPED AGE
+- /run/netns/x (deleted) eth0 - - - - - - -
+default api mirror eth0 egress 198.18.0.9:4789/100 - 9 9 0 2d2h
+default web mirror eth0 egress 198.18.0.9:4789/100 - 9 9 0 2d2h
+default web mirror1 eth0 egress 198.18.0.8:4789/7 - 9 9 0 2d2h
+prod db mirror eth0 egress 198.18.0.9:4789/100 - 9 9 0 2d2h
 
 SENDER POD DESTINATION TAPS SENT DROPPED NODE
 podtap3 - 198.18.0.8:4789/7 1 9 4 (down) worker1

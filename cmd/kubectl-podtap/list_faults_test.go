@@ -18,11 +18,11 @@ func TestADeletedDeviceIsListedByItsRules(t *testing.T) {
 		t.Fatalf("the table is %q", rows)
 	}
 	for i, row := range rows[1:] {
-		if want := []string{s.pod.Path(), "-", "(deleted)", "eth0", []string{"ingress", "egress"}[i], "-"}; !reflect.DeepEqual(row[:6], want) || row[9] != "-" {
+		if want := []string{s.pod.Path(), "-", "(deleted)", "eth0", []string{"ingress", "egress"}[i], "-", "-"}; !reflect.DeepEqual(row[:7], want) || row[10] != "-" {
 			t.Errorf("row is %q, want %q", row, want)
 		}
-		if !strings.HasSuffix(row[8], " (mirror)") || row[6] == "0" {
-			t.Errorf("counts are %q", row[6:9])
+		if !strings.HasSuffix(row[9], " (mirror)") || row[7] == "0" {
+			t.Errorf("counts are %q", row[7:10])
 		}
 	}
 	l := s.list()
@@ -92,7 +92,7 @@ func TestAPodCannotSteerATerminal(t *testing.T) {
 	if !strings.Contains(text, `"\x1b[31mred" | default/web | 198.18.0.2:4789/7`) {
 		t.Errorf("the renamed device is not shown with its name escaped:\n%s", text)
 	}
-	if !strings.Contains(text, "a/plain-lie | c9 | m4 | eth0 | both | - (pod) | - | - | - | -\n") {
+	if !strings.Contains(text, "a/plain-lie | c9 | m4 | eth0 | both | - (pod) | - | - | - | - | -\n") {
 		t.Errorf("a device without rules, of the future, is not shown as one:\n%s", text)
 	}
 	var plain any
@@ -105,7 +105,7 @@ func TestWithoutTheNamespaceCountersAreUnknown(t *testing.T) {
 	s := newScene(t)
 	s.add(s.pod, webID, "default/web", "veth: {hostInterface: sensor0}")
 	s.pod.Destroy() // its name only: the scene has it open
-	if got, want := pattern(s.table()[1:]), "default/web | 0123456789ab | mirror | eth0 | both | sensor0 | - | - | - | AGE\n"; got != want {
+	if got, want := pattern(s.table()[1:]), "default/web | 0123456789ab | mirror | eth0 | both | sensor0 | - | - | - | - | AGE\n"; got != want {
 		t.Errorf("the table is %q, want %q", got, want)
 	}
 	if l := s.list(); len(l.Taps) != 1 || l.Taps[0].NetNS != "" || l.Taps[0].Directions == nil || len(l.Taps[0].Directions) != 0 {

@@ -50,16 +50,16 @@ func TestTheTableHasEachTapOfTheNode(t *testing.T) {
 	s := newScene(t)
 	second := s.node.Pod("second", 1430)
 	s.add(s.pod, webID, "default/web", allSinks)
-	s.add(second, "c2", "default/api", "vxlan: {vni: 100, remote: COLLECTOR}")
+	s.add(second, "c2", "default/api", "{filter: icmp, vxlan: {vni: 100, remote: COLLECTOR}}")
 	s.pod.Ping(s.node.IPv4(), 3)
-	const want = `POD | CONTAINER | DEVICE | INTERFACE | DIRECTION | DESTINATION | MATCHED | COPIED | DROPPED | AGE
-default/api | c2 | mirror | eth0 | ingress | 198.18.0.2:4789/100 | N | N | N | AGE
-default/api | c2 | mirror | eth0 | egress | 198.18.0.2:4789/100 | N | N | N | AGE
-default/web | 0123456789ab | m0 | eth0 | ingress | sensor0 | N | N | N | AGE
-default/web | 0123456789ab | m0 | eth0 | egress | sensor0 | N | N | N | AGE
-default/web | 0123456789ab | m1 | eth0 | egress | 198.18.0.2:4789/100 | N | N | N | AGE
-default/web | 0123456789ab | m2 | eth0 | ingress | 198.18.0.2:4790/7 (pod) | N | N | N | AGE
-default/web | 0123456789ab | m3 | eth0 | - | plug0 | - | - | - | AGE
+	const want = `POD | CONTAINER | DEVICE | INTERFACE | DIRECTION | DESTINATION | PASSED | MATCHED | COPIED | DROPPED | AGE
+default/api | c2 | mirror | eth0 | ingress | 198.18.0.2:4789/100 | N | N | N | N | AGE
+default/api | c2 | mirror | eth0 | egress | 198.18.0.2:4789/100 | N | N | N | N | AGE
+default/web | 0123456789ab | m0 | eth0 | ingress | sensor0 | - | N | N | N | AGE
+default/web | 0123456789ab | m0 | eth0 | egress | sensor0 | - | N | N | N | AGE
+default/web | 0123456789ab | m1 | eth0 | egress | 198.18.0.2:4789/100 | - | N | N | N | AGE
+default/web | 0123456789ab | m2 | eth0 | ingress | 198.18.0.2:4790/7 (pod) | - | N | N | N | AGE
+default/web | 0123456789ab | m3 | eth0 | - | plug0 | - | - | - | - | AGE
 
 SENDER | POD | DESTINATION | TAPS | SENT | DROPPED
 RELAY | - | 198.18.0.2:4789/100 | N | N | N

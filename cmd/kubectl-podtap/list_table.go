@@ -72,7 +72,7 @@ func writeRows(w io.Writer, rows [][]string) error {
 }
 
 func (v view) tapHead() []string {
-	head := []string{"DEVICE", "INTERFACE", "DIRECTION", "DESTINATION", "MATCHED", "COPIED", "DROPPED", "AGE"}
+	head := []string{"DEVICE", "INTERFACE", "DIRECTION", "DESTINATION", "PASSED", "MATCHED", "COPIED", "DROPPED", "AGE"}
 	return v.tapRow(head, "NAMESPACE", "POD", "CONTAINER", "NODE")
 }
 
@@ -103,16 +103,20 @@ func (v view) tapRows(t node.Tap, now time.Time) [][]string {
 	if t.Placement == tap.PlacementPod {
 		destination = cmp.Or(destination, unknown) + " (pod)"
 	}
-	row := func(direction tap.Direction, matched, copied, dropped string) []string {
-		row := []string{device, t.Interface, string(direction), destination, matched, copied, dropped, age(t.Since, now)}
+	row := func(direction tap.Direction, counts ...string) []string {
+		row := append(append([]string{device, t.Interface, string(direction), destination}, counts...), age(t.Since, now))
 		return v.tapRow(row, t.Namespace, pod, fmt.Sprintf("%.*s", shownID, t.ContainerID), t.Node)
 	}
 	var rows [][]string
 	for _, c := range t.Directions {
-		rows = append(rows, row(c.Direction, count(c.Matched), count(c.Copied), losses(c.Dropped)))
+		passed := ""
+		if c.PassedOver != nil {
+			passed = count(*c.PassedOver)
+		}
+		rows = append(rows, row(c.Direction, passed, count(c.Matched), count(c.Copied), losses(c.Dropped)))
 	}
 	if rows == nil {
-		rows = append(rows, row(t.Direction, "", "", ""))
+		rows = append(rows, row(t.Direction, "", "", "", ""))
 	}
 	return rows
 }

@@ -50,8 +50,8 @@ var (
 				{Direction: tap.Ingress, Matched: mirror.Amount{Packets: 4, Bytes: 400}, Dropped: map[string]mirror.Amount{"mirror": {Packets: 4, Bytes: 400}}}}},
 			{Owner: sampleOwner("0123456789abcdef0123456789abcdef", "pods", "eth0"), Pod: "default/web", NetNS: "/run/netns/cni-77aa", Device: "mirror", Interface: "eth0",
 				Sink: tap.SinkVXLAN, Placement: tap.PlacementNode, Destination: "198.18.0.9:4789/100", Since: someDay.Add(-51 * time.Hour), Counters: []mirror.Counters{
-					{Direction: tap.Ingress, Matched: mirror.Amount{Packets: 120, Bytes: 9000}, Copied: mirror.Amount{Packets: 120, Bytes: 9000}},
-					{Direction: tap.Egress, Matched: mirror.Amount{Packets: 132, Bytes: 12000}, Copied: mirror.Amount{Packets: 120, BytesUnknown: true},
+					{Direction: tap.Ingress, PassedOver: &mirror.Amount{Packets: 41, Bytes: 4100}, Matched: mirror.Amount{Packets: 120, Bytes: 9000}, Copied: mirror.Amount{Packets: 120, Bytes: 9000}},
+					{Direction: tap.Egress, PassedOver: &mirror.Amount{}, Matched: mirror.Amount{Packets: 132, Bytes: 12000}, Copied: mirror.Amount{Packets: 120, BytesUnknown: true},
 						Dropped: map[string]mirror.Amount{"mirror": {Packets: 12, BytesUnknown: true}}, Segments: true}}},
 			{Owner: sampleOwner("0123456789abcdef0123456789abcdef", "sensor", "net1"), Pod: "default/web", NetNS: "/run/netns/cni-77aa", Device: "net1", Interface: "eth0",
 				Sink: tap.SinkVXLAN, Placement: tap.PlacementPod, Destination: "[fd00::9]:4789/7", Since: someDay.Add(-3 * time.Minute), Counters: []mirror.Counters{{Direction: tap.Egress}}},

@@ -1,5 +1,5 @@
 // Kubectl-podtap is podtap's command line, a plugin of kubectl: it lists the taps of
-// a cluster or of a node, says what is wrong with podtap, and shows a demo.
+// a cluster or of a node, says what is wrong with podtap, checks filters, and shows a demo.
 package main
 
 import (
@@ -52,7 +52,7 @@ func root() *cobra.Command {
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
-	c.AddCommand(demoCommand(), doctorCommand(), listCommand(), versionCommand())
+	c.AddCommand(demoCommand(), doctorCommand(), filterCommand(), listCommand(), versionCommand())
 	return c
 }
 

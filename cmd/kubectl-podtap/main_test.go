@@ -19,10 +19,11 @@ func run(args ...string) (string, error) {
 
 func TestHelpTeaches(t *testing.T) {
 	for command, words := range map[string][]string{
-		"--help":         {"podtap copies the packets of a Kubernetes pod", "podtap.io/taps: '{vxlan: {vni: 100", "demo", "doctor", "list", "version"},
+		"--help":         {"podtap copies the packets of a Kubernetes pod", "podtap.io/taps: '{vxlan: {vni: 100", "demo", "doctor", "filter", "list", "version"},
 		"demo --help":    {"network namespaces", "--bin-dir", "The exit code is 0 only if every count is right"},
 		"version":        {"kubectl-podtap ", "go1."},
 		"doctor --help":  {"what to do about it", "The exit code is 1 if there is a problem", "--podtap-namespace", "pods/portforward", "doctor -o yaml"},
+		"filter --help":  {"pcap-filter(7)", "-ddd", "--kernel", "exit code is 1", "docs/filters.md"},
 		"help demo":      {"--bin-dir"},
 		"version --help": {"Print the version"},
 	} {

@@ -35,6 +35,7 @@ var (
 	descTaps  = prometheus.NewDesc("podtap_taps", "Taps on the node, by sink.", []string{"sink"}, nil)
 	descWhole = prometheus.NewDesc("podtap_inventory_complete",
 		"1 where all taps of the node could be read for this scrape, 0 where something is left out.", nil, nil)
+	descPassed     = prometheus.NewDesc("podtap_tap_passed_over_packets_total", "Packets that a tap with a filter was not to copy."+unit, tapLabels, nil)
 	descMatched    = prometheus.NewDesc("podtap_tap_matched_packets_total", "Packets that a tap was to copy."+unit, tapLabels, nil)
 	descCopied     = prometheus.NewDesc("podtap_tap_copied_packets_total", "Packets that a tap's device took copies of."+unit, tapLabels, nil)
 	descDropped    = prometheus.NewDesc("podtap_tap_dropped_packets_total", "Packets whose copies a tap lost, by reason."+unit, append(slices.Clone(tapLabels), "reason"), nil)
@@ -48,7 +49,7 @@ type tapCollector struct{ agent *Agent }
 
 // Describe implements prometheus.Collector.
 func (c *tapCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descTaps, descWhole, descMatched, descCopied, descDropped, descSent, descSenderLost} {
+	for _, d := range []*prometheus.Desc{descTaps, descWhole, descPassed, descMatched, descCopied, descDropped, descSent, descSenderLost} {
 		ch <- d
 	}
 }
@@ -70,7 +71,7 @@ func (c *tapCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(descWhole, prometheus.GaugeValue, whole)
 	sinks := map[tap.Sink]int{tap.SinkVeth: 0, tap.SinkVXLAN: 0, tap.SinkWire: 0}
 	of := func(d *prometheus.Desc) *sums { return &sums{d, map[string]*sum{}, rest, now} }
-	matched, copied, dropped := of(descMatched), of(descCopied), of(descDropped)
+	passed, matched, copied, dropped := of(descPassed), of(descMatched), of(descCopied), of(descDropped)
 	var read scrape
 	for _, t := range taps.Taps {
 		if _, known := sinks[t.Sink]; known {
@@ -84,6 +85,9 @@ func (c *tapCollector) Collect(ch chan<- prometheus.Metric) {
 				labels = other
 			}
 			whose := strings.Join([]string{t.Pod, t.ContainerID, t.Network, t.IfName, t.NetNS, t.Device, t.Interface}, "\x00")
+			if d.PassedOver != nil {
+				passed.add(d.PassedOver.Packets, whose, labels, other)
+			}
 			matched.add(d.Matched.Packets, whose, labels, other)
 			read.add(whose, d, labels, other)
 			for reason, amount := range d.Dropped {
@@ -113,7 +117,7 @@ func (c *tapCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(descTaps, prometheus.GaugeValue, float64(n), string(sink))
 	}
 	rest.settle(whole == 1, now)
-	for _, s := range []*sums{matched, copied, dropped, sent, lost} {
+	for _, s := range []*sums{passed, matched, copied, dropped, sent, lost} {
 		s.collect(ch)
 	}
 }

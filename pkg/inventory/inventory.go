@@ -46,6 +46,10 @@ func tapOf(t mirror.ListedTap) node.Tap {
 	}
 	for _, c := range t.Counters {
 		d := node.Counters{Direction: c.Direction, Matched: amountOf(c.Matched), Copied: amountOf(c.Copied), Dropped: lossesOf(c.Dropped), Unit: "packets"}
+		if c.PassedOver != nil {
+			passed := amountOf(*c.PassedOver)
+			d.PassedOver = &passed
+		}
 		if c.Segments {
 			d.Unit = "segments"
 		}
