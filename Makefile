@@ -15,12 +15,13 @@ GOTESTSUM   := gotest.tools/gotestsum@v1.13.0
 MODULES := deploy/test plugins/tap/drivers scripts/image
 CLUSTER := scripts/cluster/cluster.sh
 # PACKAGE:TARGET, each for FUZZTIME.
-FUZZ := tap:FuzzParse cniconf:FuzzParse cniconf:FuzzPrevResult policy:FuzzParse policy:FuzzAllow mirror:FuzzAlias install:FuzzChain
+FUZZ := tap:FuzzParse cniconf:FuzzParse cniconf:FuzzPrevResult policy:FuzzParse policy:FuzzAllow mirror:FuzzAlias install:FuzzChain \
+	pcapfilter:FuzzCompile pcapfilter/internal/graph:FuzzGraph
 FUZZTIME ?= 10m
 
 export CGO_ENABLED := 0
 
-.PHONY: build image manifests demo test test-kernel e2e e2e-containerd bench-scale fuzz check bench clean
+.PHONY: build image manifests demo test test-kernel e2e e2e-containerd bench-scale fuzz check bench filter-goldens clean
 
 build: ## the programs, into bin/
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/podtap ./plugins/tap
@@ -74,6 +75,9 @@ check: ## formatting, vet, staticcheck, module files
 bench: build ## what ADD, CHECK and DEL cost, beside containernetworking's bandwidth
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/reference ./internal/bench/reference
 	$(GO) run ./internal/bench -bin $(BIN) -o docs/benchmarks.md
+
+filter-goldens: ## libpcap's programs that filters are compared with, anew, with the tcpdump that is installed
+	$(GO) test ./pkg/pcapfilter -count=1 -run 'IsLibpcaps$$' -update
 
 clean:
 	rm -rf $(BIN) dist
