@@ -76,6 +76,29 @@ func testCopies(t *testing.T) {
 	}
 }
 
+// testFilters has a pod say things that its tap's filter takes, and others.
+func testFilters(t *testing.T) {
+	ns := space(t)
+	to := server(t, ns, "n2").ip(t)
+	at := collect(t, "n2", 115)
+	p := pod{namespace: ns, name: "filtered", node: "n1", annotation: fmt.Sprintf(`{filter: udp port 7000 and host %s, vxlan: {vni: 115, remote: 198.18.0.12}}`, to),
+		init: udpTo(to, echoes), command: []string{"sh", "-c", strings.Join(tcpTo(to, sent), " ") + " && sleep 600"}}
+	p.start(t)
+	at.counts("each datagram", addr(t, p), echoes, echoes)
+	eventually(t, patience, "the connection is passed over", func() error {
+		is, _ := listed(t, ns, p.name)
+		for _, d := range is.Directions {
+			if d.Matched.Packets != echoes || d.PassedOver == nil || d.PassedOver.Packets < 10 {
+				return fmt.Errorf("%s: %+v", d.Direction, d)
+			}
+		}
+		return nil
+	})
+	if tcp := at.sum("tcp", func(flow) bool { return true }); tcp.packets != 0 {
+		t.Errorf("%d packets of TCP were copied", tcp.packets)
+	}
+}
+
 // ipv6 is a pod's address of that family.
 func ipv6(t *testing.T, p pod) string {
 	t.Helper()

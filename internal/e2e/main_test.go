@@ -62,6 +62,7 @@ func TestPodtapInACluster(t *testing.T) {
 	tell(t, "cluster", []part{
 		{"one manifest makes both nodes ready", testInstall},
 		{"what a pod sends and receives arrives on the other node", testCopies},
+		{"what a filter passes over is not copied", testFilters},
 		{"pods of every kind are tapped", testKinds},
 		{"a mistake is told, and mended", testMistakes},
 		{"the settings are followed", testSettings},

@@ -15,6 +15,7 @@ func testMistakes(t *testing.T) {
 		"mistaken":  {`{vxlan: {vnl: 100, remote: 198.18.0.12}}`, "vxlan.vnl"},
 		"refused":   {`{vxlan: {vni: 100, remote: 198.51.100.1}}`, "is refused"},
 		"too large": {`{vxlan: {vni: 17777216, remote: 198.18.0.12}}`, "vxlan.vni"},
+		"filtered":  {`{filter: tcp port htp, vxlan: {vni: 100, remote: 198.18.0.12}}`, "tcp port »htp«"},
 	} {
 		name = strings.ReplaceAll(name, " ", "-")
 		apply(t, pod{namespace: ns, name: name, annotation: c.annotation, command: []string{"sleep", "600"}}.manifest())
