@@ -90,7 +90,8 @@ func (m *meaning) term(e expression) *graph.Formula {
 
 // match is a value under its qualifiers.
 func (m *meaning) match(e match) *graph.Formula {
-	if e.mask.kind != endOfText && e.kind != network {
+	one := e.value.kind == ipv6 && e.mask.number == 128
+	if e.mask.kind != endOfText && e.kind != network && !(one && (e.kind == host || e.kind == unqualified)) {
 		m.mistake(e.mask, "only a net has a mask; write net in front of the address")
 	}
 	switch e.kind {

@@ -1,6 +1,10 @@
 package pcapfilter
 
-import "github.com/podtap/podtap/pkg/pcapfilter/internal/graph"
+import (
+	"strings"
+
+	"github.com/podtap/podtap/pkg/pcapfilter/internal/graph"
+)
 
 // Ethernet types (IEEE's register).
 const (
@@ -234,10 +238,11 @@ func (m *meaning) llc(e llcTerm) *graph.Formula {
 		return f
 	}
 	control := m.linkPayloadField(2, 1)
-	if e.kind.text == "i" {
+	kind := strings.ToLower(e.kind.text)
+	if kind == "i" {
 		return graph.AllOf(f, graph.Not(m.Compare(graph.BitsSet, control, m.Const(0x01))))
 	}
-	k, known := llcKinds[e.kind.text]
+	k, known := llcKinds[kind]
 	if !known {
 		m.mistake(*e.kind, "not a kind of 802.2 frame: those are i, s, u, rr, rnr, rej, ui, ua, disc, dm, sabme, test, xid and frmr")
 	}

@@ -46,10 +46,12 @@ func (m *meaning) arithmetic(a arithmetic) quantity {
 	for i := len(chain) - 1; i >= 0; i-- {
 		op, y := chain[i].op, m.arithmetic(chain[i].y)
 		k, isConst := y.value.IsConst()
+		_, plain := chain[i].y.(constantNumber)
+		_, leftConst := x.value.IsConst()
 		switch {
 		case isConst && k == 0 && (op == graph.Div || op == graph.Mod):
 			m.mistake(chain[i].at, "division by zero")
-		case isConst && k > 31 && (op == graph.ShiftLeft || op == graph.ShiftRight):
+		case isConst && k > 31 && (plain || !leftConst) && (op == graph.ShiftLeft || op == graph.ShiftRight):
 			m.mistake(chain[i].at, "a shift is by at most 31 bits")
 		}
 		x.value = m.Binary(op, x.value, y.value)

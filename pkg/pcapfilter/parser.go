@@ -2,6 +2,7 @@ package pcapfilter
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/podtap/podtap/pkg/pcapfilter/internal/graph"
 )
@@ -120,12 +121,12 @@ func (p *parser) parseTerm(q qualifiers, valuesOnly bool) (expression, qualifier
 	}
 	var x expression
 	switch {
-	case valuesOnly && !p.startsValue():
+	case valuesOnly && !p.startsValues():
 		p.unexpected("a value")
 	case p.startsRelation():
 		x, q = p.parseRelation(), qualifiers{kind: undefined}
 	case p.peek().is("("):
-		x = p.parseGroup(q)
+		x = p.parseGroup(q, valuesOnly || p.startsValue())
 	case p.startsValue():
 		x = p.parseValue(q)
 	default:
@@ -152,16 +153,24 @@ func (p *parser) startsValue() bool {
 	return false
 }
 
+// startsValues is startsValue where nothing else may stand, so that not may come first.
+func (p *parser) startsValues() bool {
+	i := p.at
+	for p.tokens[i].is("(", "!") || p.tokens[i].isWord("not") {
+		i++
+	}
+	return slices.Contains([]tokenKind{number, name, ipv4, ipv6, mac}, p.tokens[i].kind)
+}
+
 // parseGroup reads what stands in parentheses: values that share the qualifiers in front,
 // or an expression of its own.
-func (p *parser) parseGroup(q qualifiers) expression {
+func (p *parser) parseGroup(q qualifiers, valuesOnly bool) expression {
 	open := p.peek()
 	if open.match < 0 {
 		p.mistake(open, "this parenthesis is never closed")
 	}
-	values := p.startsValue()
 	p.next()
-	x, _ := p.parseExpression(q, values)
+	x, _ := p.parseExpression(q, valuesOnly)
 	p.skip(")")
 	return x
 }

@@ -83,9 +83,9 @@ func (p *parser) parseQualified() (expression, qualifiers) {
 	}
 	var x expression
 	switch {
-	case p.peek().is("(") && p.startsValue():
-		x = p.parseGroup(q)
-	case p.startsValue() || p.peek().kind == number:
+	case p.peek().is("(") && p.startsValues():
+		x = p.parseGroup(q, true)
+	case p.startsValues():
 		x = p.parseValue(q)
 	default:
 		p.unexpected("a value")

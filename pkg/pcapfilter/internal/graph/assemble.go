@@ -11,6 +11,9 @@ import (
 // 0 for others. The error is ErrTooLarge, or ErrTooDeep.
 func (g *Graph) Assemble(accept uint32) ([]bpf.Instruction, error) {
 	g.guard()
+	if g.tooLarge() {
+		return nil, ErrTooLarge
+	}
 	g.analyse()
 	a := &assembler{after: map[*node]registers{}}
 	for _, n := range g.order(no, yes) {
@@ -33,13 +36,11 @@ func (g *Graph) Assemble(accept uint32) ([]bpf.Instruction, error) {
 // Linux would take it as a negative one, where nothing of the packet is.
 func (g *Graph) guard() {
 	for _, n := range g.order(no, yes) {
-		var guards []*Value
 		seen := map[*Value]bool{}
-		for _, v := range []*Value{n.test.x, n.test.y} {
-			guards = g.farLoads(v, guards, seen)
-		}
-		for i := len(guards) - 1; i >= 0; i-- { // the innermost first
+		guards := g.farLoads(n.test.y, g.farLoads(n.test.x, nil, seen), seen)
+		for i := len(guards) - 1; i >= 0 && !g.tooLarge(); i-- { // the innermost first
 			rest := *n
+			g.nodes++
 			rest.analysis = analysis{}
 			n.test = test{GreaterOrEqual, guards[i], g.Const(maxOffset + 1)}
 			n.left = left{x: guards[i]}
@@ -51,11 +52,11 @@ func (g *Graph) guard() {
 
 // farLoads adds the offsets of a value's loads that may be too large, the outer ones first.
 func (g *Graph) farLoads(v *Value, offsets []*Value, seen map[*Value]bool) []*Value {
-	if v == nil || seen[v] {
+	if v == nil || !v.far || seen[v] || g.tooLarge() {
 		return offsets
 	}
 	seen[v] = true
-	if v.op == load && v.x != nil && uint64(v.x.most)+uint64(v.k) > maxOffset {
+	if v.isFar() {
 		offsets = append(offsets, g.Binary(Add, v.x, g.Const(v.k)))
 	}
 	return g.farLoads(v.y, g.farLoads(v.x, offsets, seen), seen)

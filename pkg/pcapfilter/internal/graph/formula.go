@@ -91,7 +91,7 @@ func (b *Builder) Compare(ask Comparison, x, y *Value) *Formula {
 // Relation is Compare, for what a user wrote as a relation. computed says that the right
 // side is more than a number.
 func (b *Builder) Relation(ask Comparison, x, y *Value, computed bool) *Formula {
-	l := left{x: x, written: x.canFail()}
+	l := left{x: x, written: x.canFail}
 	if ask == Equal {
 		l.minus = y
 	}

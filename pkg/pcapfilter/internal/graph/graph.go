@@ -53,17 +53,20 @@ type Graph struct {
 func (b *Builder) Graph(f *Formula) (*Graph, error) {
 	g := &Graph{Builder: b, accept: &node{end: accepts}, reject: &node{end: rejects}}
 	g.root = g.build(f, g.accept, g.reject)
-	if g.nodes > maxNodes {
+	if g.tooLarge() {
 		return nil, ErrTooLarge
 	}
 	return g, nil
 }
 
+// tooLarge says whether more has been made than a program can come of.
+func (g *Graph) tooLarge() bool { return g.nodes > maxNodes || len(g.Builder.values) > maxValues }
+
 // build makes the nodes that lead to one of two others by a formula's answer. A chain
 // of and, or the like, leans to the left: the loop walks down it.
 func (g *Graph) build(f *Formula, onYes, onNo *node) *node {
 	for {
-		if g.nodes > maxNodes {
+		if g.tooLarge() {
 			return onNo
 		}
 		switch f.kind {

@@ -40,7 +40,7 @@ func (g *Graph) TagBeside() error {
 		for _, n := range g.order(no, yes) {
 			split = t.split(n) || split
 		}
-		if g.nodes > maxNodes {
+		if g.tooLarge() {
 			return ErrTooLarge
 		}
 	}
@@ -154,11 +154,11 @@ func (t *tagged) read(k uint32, size int) *Value {
 
 // split replaces a node that reads where the tag may be by one for each place.
 func (t *tagged) split(n *node) bool {
-	v := firstOnWire(n.test.x, map[*Value]bool{})
+	v := firstOnWire(n.test.x)
 	if v == nil {
-		v = firstOnWire(n.test.y, map[*Value]bool{})
+		v = firstOnWire(n.test.y)
 	}
-	if v == nil || t.Graph.nodes > maxNodes {
+	if v == nil || t.tooLarge() {
 		return false
 	}
 	size := int(v.size)
@@ -178,31 +178,30 @@ func (t *tagged) split(n *node) bool {
 }
 
 // firstOnWire finds a reading that does not depend on another one.
-func firstOnWire(v *Value, seen map[*Value]bool) *Value {
-	if v == nil || seen[v] {
-		return nil
-	}
-	seen[v] = true
-	if found := firstOnWire(v.x, seen); found != nil {
-		return found
-	}
-	if found := firstOnWire(v.y, seen); found != nil {
-		return found
-	}
-	if v.op == loadOnWire {
-		return v
+func firstOnWire(v *Value) *Value {
+	for v != nil && v.onWire {
+		switch {
+		case v.x != nil && v.x.onWire:
+			v = v.x
+		case v.y != nil && v.y.onWire:
+			v = v.y
+		default:
+			return v
+		}
 	}
 	return nil
 }
 
-// replace replaces values in a value.
+// replace replaces values that read on the wire in a value.
 func (t *tagged) replace(v *Value, values map[*Value]*Value) *Value {
-	if v == nil || values[v] != nil {
+	switch {
+	case v == nil || !v.onWire || t.tooLarge():
+		return v
+	case values[v] != nil:
 		return values[v]
 	}
 	made := v
 	switch {
-	case v.x == nil:
 	case v.op == load:
 		made = t.Load(t.replace(v.x, values), v.k, int(v.size))
 	case v.op == loadOnWire:

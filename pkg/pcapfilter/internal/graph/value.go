@@ -45,8 +45,20 @@ type Value struct {
 	size  uint8  // of a load, in bytes
 	x, y  *Value // operands; x of a load is the variable part of its offset, or nil
 	most  uint32 // no packet gives more
+	parts        // what there is in it
 	needs int    // words of memory and one, once that is known
 }
+
+// parts say what a value has in it, at any depth. A value may be used many times in another
+// one: whoever looks for something in it looks here first.
+type parts struct {
+	canFail bool // packets may have no such value
+	onWire  bool // a loadOnWire
+	far     bool // a load whose offset may be more than maxOffset
+}
+
+// maxValues bounds what a builder makes.
+const maxValues = 1 << 17
 
 // maxOffset bounds what can be read: Linux takes offsets from 2^31 up as negative ones,
 // which mean something else than bytes of the packet.
@@ -73,8 +85,28 @@ func (b *Builder) value(v Value) *Value {
 	if known := b.values[key]; known != nil {
 		return known
 	}
+	v.findParts()
 	b.values[key] = &v
 	return &v
+}
+
+func (v *Value) findParts() {
+	switch v.op {
+	case load, loadOnWire, never:
+		v.canFail, v.onWire, v.far = true, v.op == loadOnWire, v.isFar()
+	case Div, Mod:
+		v.canFail = v.y.op != constant || v.y.k == 0
+	}
+	for _, part := range []*Value{v.x, v.y} {
+		if part != nil {
+			v.canFail, v.onWire, v.far = v.canFail || part.canFail, v.onWire || part.onWire, v.far || part.far
+		}
+	}
+}
+
+// isFar says whether a value is a load whose offset may be more than maxOffset.
+func (v *Value) isFar() bool {
+	return v.op == load && v.x != nil && uint64(v.x.most)+uint64(v.k) > maxOffset
 }
 
 // Const is a constant.
@@ -246,18 +278,7 @@ func most(op Op, x, y *Value) uint32 {
 	return all
 }
 
-// canFail says whether packets may have no such value.
-func (v *Value) canFail() bool {
-	switch {
-	case v == nil:
-		return false
-	case v.op == load, v.op == loadOnWire, v.op == never, (v.op == Div || v.op == Mod) && !(v.y.op == constant && v.y.k > 0):
-		return true
-	}
-	return v.x.canFail() || v.y.canFail()
-}
-
-func (t test) canFail() bool { return t.x.canFail() || t.y.canFail() }
+func (t test) canFail() bool { return t.x.canFail || t.y.canFail }
 
 // headerLength says whether a value is 4*([k]&0xf), for which BPF has an instruction.
 func (v *Value) headerLength() (k uint32, ok bool) {
