@@ -5,6 +5,9 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/podtap/podtap/internal/lab"
 	"github.com/podtap/podtap/pkg/tap"
@@ -26,8 +29,17 @@ func tcDump(s *lab.Pod) string {
 
 // theirs puts somebody else's mirrors on the pod's eth0: a device of their own,
 // and filters that copy to it. A ~ is a space within a word.
-func theirs(s *lab.Pod, qdisc string, filters ...string) *lab.Capture {
+func theirs(t *testing.T, s *lab.Pod, qdisc string, filters ...string) *lab.Capture {
+	t.Helper()
 	lab.Cable(s.Space, "theirs0", s.Space, "theirs1", 9000)
+	// The kernel may be a second late to notice that the cable is whole, and gives the
+	// devices their addresses after that.
+	for deadline := time.Now().Add(5 * time.Second); s.Link("theirs0").Attrs().OperState != netlink.OperUp || s.Link("theirs1").Attrs().OperState != netlink.OperUp; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the cable is not up")
+		}
+	}
+	lab.Settle(t, s.Space)
 	s.Run("tc", "qdisc", "add", "dev", "eth0", qdisc)
 	for _, f := range filters {
 		var args []string
@@ -46,7 +58,7 @@ func TestSomebodyElsesClsactAndFiltersStayAndWorkOn(t *testing.T) {
 	s := newScene(t, 1450, 1500)
 	// One before ours, one after, of another kind each; u32 shares tables
 	// between the directions where priorities are equal.
-	capture := theirs(s.pod, "clsact",
+	capture := theirs(t, s.pod, "clsact",
 		"ingress prio 1 protocol all u32 match u32 0 0"+theirMirror+" continue",
 		"egress prio 1 protocol all u32 match u32 0 0"+theirMirror+" continue",
 		"ingress prio 40000 protocol all bpf bytecode 1,6~0~0~4294967295"+theirMirror+" pipe")
@@ -81,7 +93,7 @@ func TestSomebodyElsesClsactAndFiltersStayAndWorkOn(t *testing.T) {
 func TestAnIngressQdiscTakesIngressTapsOnly(t *testing.T) {
 	needsTC(t)
 	s := newScene(t, 1450, 1500)
-	capture := theirs(s.pod, "ingress", "parent ffff: prio 1 protocol all u32 match u32 0 0"+theirMirror+" continue")
+	capture := theirs(t, s.pod, "ingress", "parent ffff: prio 1 protocol all u32 match u32 0 0"+theirMirror+" continue")
 	before, text := track(t, s.pod.Space, s.node.Space), tcDump(s.pod)
 	_, p := open(t, s.node, s.pod)
 	for _, direction := range []tap.Direction{tap.Egress, tap.Both} {

@@ -238,7 +238,7 @@ func TestARuleBelowAnIngressQdiscHasTheNameOfTheOthers(t *testing.T) {
 	for _, parent := range []string{"ingress", "parent ffff:"} {
 		t.Run(parent, func(t *testing.T) {
 			s := newScene(t, 1450, 1500)
-			theirs(s.pod, "ingress", parent+" prio 1 protocol all u32 match u32 0 0"+theirMirror+" continue")
+			theirs(t, s.pod, "ingress", parent+" prio 1 protocol all u32 match u32 0 0"+theirMirror+" continue")
 			before := tcDump(s.pod)
 			_, p := open(t, s.node, s.pod)
 			add(t, p, ownerOf("c1"), s.want(t, variants[0].text, "direction: ingress"))
