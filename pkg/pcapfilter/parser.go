@@ -114,11 +114,7 @@ func (p *parser) parseExpression(q qualifiers, valuesOnly bool) (expression, qua
 // parseTerm reads one term. The qualifiers returned are those that a value behind it would
 // take over.
 func (p *parser) parseTerm(q qualifiers, valuesOnly bool) (expression, qualifiers) {
-	not := false
-	for t := p.peek(); t.isWord("not") || t.is("!"); t = p.peek() {
-		p.next()
-		not = !not
-	}
+	not := p.skipNots()
 	var x expression
 	switch {
 	case valuesOnly && !p.startsValues():
@@ -136,6 +132,15 @@ func (p *parser) parseTerm(q qualifiers, valuesOnly bool) (expression, qualifier
 		x = negation{x}
 	}
 	return x, q
+}
+
+// skipNots reads any number of not, and says whether they come to one.
+func (p *parser) skipNots() (not bool) {
+	for t := p.peek(); t.isWord("not") || t.is("!"); t = p.peek() {
+		p.next()
+		not = !not
+	}
+	return not
 }
 
 // startsValue says whether a value, or several in parentheses, comes next.

@@ -76,11 +76,7 @@ func (p *parser) parseQualified() (expression, qualifiers) {
 	if t := p.peek(); t.kind == keyword && protocols[t.text] != noProtocol && q.kind == protocolNumber {
 		p.mistake(t, "%s is a word of the language; write \\%s for the protocol's name", t.text, t.text)
 	}
-	not := false
-	for t := p.peek(); t.isWord("not") || t.is("!"); t = p.peek() {
-		p.next()
-		not = !not
-	}
+	not := p.skipNots()
 	var x expression
 	switch {
 	case p.peek().is("(") && p.startsValues():
