@@ -26,12 +26,9 @@ const exampleFilter = `  kubectl podtap filter 'tcp port 443 and not host 10.0.0
   kubectl podtap filter -d 'tcp[tcpflags] & tcp-syn != 0'
   kubectl podtap filter -ddd 'vlan 100 and ip'     # the same format as tcpdump -y EN10MB -ddd`
 
-// filterOptions are what the command line of filter says.
-type filterOptions struct{ readable, kernel bool }
-
 func filterCommand() *cobra.Command {
-	var o filterOptions
 	var d int
+	var kernel bool
 	c := &cobra.Command{
 		Use:     "filter EXPRESSION...",
 		Short:   "Check a tap's filter, and show its program",
@@ -44,23 +41,25 @@ func filterCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			if d == 2 || d > 3 {
+			switch {
+			case d == 2 || d > 3:
 				return errors.New("filter knows -d, a readable program, and -ddd, one in decimal numbers")
+			case kernel && d == 0:
+				return errors.New("--kernel says which program to print: it goes with -d or -ddd")
 			}
-			o.readable = d == 1
-			return checkFilter(c.OutOrStdout(), c.ErrOrStderr(), strings.Join(args, " "), d > 0, o)
+			return checkFilter(c.OutOrStdout(), c.ErrOrStderr(), strings.Join(args, " "), d, kernel)
 		},
 	}
 	c.Flags().CountVarP(&d, "dump", "d", "print the program: -d readable, -ddd in decimal numbers")
-	c.Flags().BoolVar(&o.kernel, "kernel", false, "print the kernel's program instead of the one for whole frames")
+	c.Flags().BoolVar(&kernel, "kernel", false, "print the kernel's program instead of the one for whole frames")
 	return c
 }
 
-// checkFilter prints what becomes of a filter, or what is wrong with it. Several
-// arguments are one expression, as for tcpdump.
-func checkFilter(out, errs io.Writer, expression string, dump bool, o filterOptions) error {
+// checkFilter prints what becomes of a filter, or what is wrong with it. d is how often -d
+// was given. Several arguments are one expression, as for tcpdump.
+func checkFilter(out, errs io.Writer, expression string, d int, kernel bool) error {
 	target := pcapfilter.File
-	if o.kernel || !dump {
+	if kernel || d == 0 {
 		target = pcapfilter.Kernel
 	}
 	program, err := pcapfilter.Compile(expression, target)
@@ -71,9 +70,9 @@ func checkFilter(out, errs io.Writer, expression string, dump bool, o filterOpti
 		return exitCode(1)
 	case err != nil:
 		return err
-	case !dump:
+	case d == 0:
 		_, err = fmt.Fprintf(out, "The filter is right. Instructions that the kernel runs: at most %d.\n", len(program))
-	case o.readable:
+	case d == 1:
 		_, err = io.WriteString(out, pcapfilter.Readable(program))
 	default:
 		_, err = io.WriteString(out, pcapfilter.Decimal(program))

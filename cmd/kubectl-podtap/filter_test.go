@@ -60,10 +60,11 @@ no well-known service has this name; write the port's number
 		t.Errorf("it says\n%s\nwant\n%s", out, want)
 	}
 	for command, says := range map[string]string{
-		"filter":          "filter takes an expression",
-		"filter -dd ip":   "filter knows -d, a readable program, and -ddd",
-		"filter -dddd ip": "filter knows -d",
-		"filter -x ip":    "unknown shorthand flag",
+		"filter":             "filter takes an expression",
+		"filter -dd ip":      "filter knows -d, a readable program, and -ddd",
+		"filter -dddd ip":    "filter knows -d",
+		"filter --kernel ip": "it goes with -d or -ddd",
+		"filter -x ip":       "unknown shorthand flag",
 	} {
 		if _, err := run(strings.Fields(command)...); err == nil || !strings.Contains(fmt.Sprint(err), says) {
 			t.Errorf("%s: %v; want %q", command, err, says)

@@ -85,9 +85,6 @@ func (c *tapCollector) Collect(ch chan<- prometheus.Metric) {
 				labels = other
 			}
 			whose := strings.Join([]string{t.Pod, t.ContainerID, t.Network, t.IfName, t.NetNS, t.Device, t.Interface}, "\x00")
-			if d.PassedOver != nil {
-				passed.add(d.PassedOver.Packets, whose, labels, other)
-			}
 			matched.add(d.Matched.Packets, whose, labels, other)
 			read.add(whose, d, labels, other)
 			for reason, amount := range d.Dropped {
@@ -97,6 +94,9 @@ func (c *tapCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, c := range read.all {
 		copied.add(rest.steady(c.key, c.n, c.lost, now), c.whose, c.labels, c.other)
+		if c.filtered {
+			passed.add(rest.steady(c.key+"\x00passed", c.passed, true, now), c.whose, c.labels, c.other)
+		}
 	}
 	sent, lost := of(descSent), of(descSenderLost)
 	for _, s := range taps.Senders {

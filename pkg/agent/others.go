@@ -60,6 +60,8 @@ type copies struct {
 	labels, other []string
 	n             uint64
 	lost          bool // some were
+	filtered      bool
+	passed        uint64 // by filters, if filtered
 }
 
 // scrape has the copies of each, in the order in which they came.
@@ -79,6 +81,10 @@ func (s *scrape) add(whose string, d node.Counters, labels, other []string) {
 	}
 	s.each[key].n += d.Copied.Packets
 	s.each[key].lost = s.each[key].lost || len(d.Dropped) > 0
+	if d.PassedOver != nil {
+		s.each[key].filtered = true
+		s.each[key].passed += d.PassedOver.Packets
+	}
 }
 
 // lastRead is what a counter was at the last scrape.
@@ -87,16 +93,16 @@ type lastRead struct {
 	at time.Time
 }
 
-// steady is a counter of copies without its falls. Where some were lost it is the
-// difference of two that are not read at one moment: what has come between them looks like
-// copies until the next reading, and Prometheus would take its going for a new beginning.
-// A larger fall is one.
-func (r *others) steady(whose string, n uint64, lost bool, at time.Time) uint64 {
+// steady is a counter without its falls, if it is the difference of two that are not read at
+// one moment: as that of copies is where some were lost, and that of packets passed over.
+// What has come between them looks like more until the next reading, and Prometheus would
+// take its going for a new beginning. A larger fall is one.
+func (r *others) steady(whose string, n uint64, difference bool, at time.Time) uint64 {
 	if r.read == nil {
 		r.read = map[string]*lastRead{}
 	}
 	last := r.read[whose]
-	if lost && last != nil && n < last.n && last.n-n < mirror.BetweenReadings {
+	if difference && last != nil && n < last.n && last.n-n < mirror.BetweenReadings {
 		n = last.n
 	}
 	r.read[whose] = &lastRead{n, at}

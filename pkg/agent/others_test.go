@@ -96,6 +96,22 @@ func TestCopiesOfABrokenMirrorNeverGoDown(t *testing.T) {
 	}
 }
 
+// What came to a filter and what it matched are read one after the other.
+func TestWhatFiltersPassOverNeverGoesDown(t *testing.T) {
+	a, set := changing(t)
+	for i, c := range []struct{ passed, want uint64 }{{100, 100}, {99, 100}, {140, 140}, {7, 7}} {
+		tap, plain := counted("web/a", "m", 10, 0), counted("web/b", "m", 10, 0)
+		tap.Directions[0].PassedOver = &node.Amount{Packets: c.passed}
+		if i == 3 { // its rules were made anew, long ago
+			a.others.read = nil
+		}
+		set(nil, tap, plain)
+		if got, series := sumOf(t, a, "podtap_tap_passed_over_packets_total"); got != float64(c.want) || series != 1 {
+			t.Errorf("scrape %d: %v packets in %v series, want %d in one", i, got, series, c.want)
+		}
+	}
+}
+
 // Of rules whose devices are gone nothing tells whose they were, nor which of them is
 // listed first.
 func TestCopiesOfRulesThatNothingTellsApartAreAddedUp(t *testing.T) {

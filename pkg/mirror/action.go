@@ -50,7 +50,8 @@ func (c counting) refused(err error) bool {
 	return c != uncounted && errors.Is(err, unix.EINVAL) || c == byPolice && errors.Is(err, unix.ENOENT)
 }
 
-// mirred is a mirror or a redirect to a device's egress.
+// mirred is what a rule does: it mirrors or redirects to a device's egress, and counts; or
+// it only counts.
 type mirred struct {
 	redirect bool
 	to       int    // index of the device; 0 where it has been deleted, and where there is none

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/podtap/podtap/pkg/tap"
@@ -24,8 +23,11 @@ func (p *Pod) Check(owner Owner, taps []tap.Tap) ([]string, error) {
 // have made another program of the same filter.
 type wanted struct {
 	tap.Tap
-	filter string // filterHash
+	filter string // filterHash, or unknownFilter
 }
+
+// unknownFilter is that of a tap whose alias has no room to tell.
+const unknownFilter = "?"
 
 func (p *Pod) checkAll(owner Owner, want []wanted) ([]string, error) {
 	var problems []string
@@ -55,7 +57,11 @@ func (p *Pod) CheckOwned(owner Owner) ([]string, error) {
 			if err != nil {
 				return nil, err
 			}
-			want = append(want, wanted{t, m.Filter})
+			filter := m.Filter
+			if filter == "" && m.withFilter(filterHash("any")).Filter == "" {
+				filter = unknownFilter
+			}
+			want = append(want, wanted{t, filter})
 		}
 	}
 	return p.checkAll(owner, want)
@@ -114,7 +120,7 @@ func (p *Pod) check(owner Owner, w wanted) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.Filter != w.filter {
+	if w.filter != unknownFilter && m.Filter != m.withFilter(w.filter).Filter {
 		problems = append(problems, "it was made with another filter")
 	}
 	var more []string
@@ -228,7 +234,7 @@ func (w wanted) ruleProblem(rules []installed, included bool, device int) string
 		return false
 	})
 	switch {
-	case !included && len(copies) == 0:
+	case !included && len(rules) == 0:
 		return ""
 	case !included:
 		return "is copied, though the tap does not ask for it"
@@ -238,25 +244,25 @@ func (w wanted) ruleProblem(rules []installed, included bool, device int) string
 		return "has more than one rule; packets are copied more than once"
 	case copies[0].mirred.to != device:
 		return "its rule mirrors to a device that is not the tap's"
-	case copies[0].kind == "bpf" && !w.fits(copies[0].program):
+	case !w.fits(copies[0]):
 		return "its rule has another program"
-	case w.filter != "" && copies[0].mirred.counted != uncounted && counts != 1:
-		return fmt.Sprintf("has %d rules that count what its filter passes over, instead of one", counts)
+	case w.filter != "" && w.filter != unknownFilter && copies[0].mirred.counted != uncounted && counts != 1:
+		return fmt.Sprintf("has %d rules that count what comes to its filter, instead of one", counts)
 	}
 	return ""
 }
 
-// fits says whether a program can be the tap's. Whatever a filter matches, copies are not
-// copied again.
-func (w wanted) fits(program []bpf.RawInstruction) bool {
-	switch guard := guardOf(w.Tap); {
-	case w.filter == "":
-		return slices.Equal(program, guard)
-	case w.VXLAN == nil:
-		return true
-	default:
-		return endsWith(program, guard)
+// fits says whether a rule's program can be the tap's. Whatever a filter matches, copies are
+// not copied again.
+func (w wanted) fits(r installed) bool {
+	guard := guardOf(w.Tap)
+	if r.kind != "bpf" {
+		return len(guard) == 1 && (w.filter == "" || w.filter == unknownFilter) // u32, which matches all
 	}
+	if slices.Equal(r.program, guard) {
+		return w.filter == "" || w.filter == unknownFilter || w.VXLAN == nil
+	}
+	return w.filter != "" && (w.VXLAN == nil || goesOnWith(r.program, guard))
 }
 
 // marks are those of all taps' devices in a namespace.

@@ -87,7 +87,7 @@ func counters(d tap.Direction, counting, mirror *action) Counters {
 }
 
 // passOver adds what came to the tap's rule and did not match, by the statistics of the
-// rule that counts all. That is in front of the tap's, and may be read after it.
+// rule that counts all. That may be read a moment before the tap's, and have less.
 func (c *Counters) passOver(all *action) {
 	passed := Amount{Packets: uint64(all.counts.failed - uint32(c.Matched.Packets))} // both begin again at 2^32
 	if passed.Packets > math.MaxUint32-BetweenReadings {

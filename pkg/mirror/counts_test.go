@@ -215,6 +215,14 @@ func TestHowARuleCountsIsReadBack(t *testing.T) {
 			t.Errorf("%d is read as %+v, %+v", want, is, is.mirred)
 		}
 	}
+	for _, by := range []counting{byPolice, byBlock} {
+		only := rule{program: matchAll(), mirred: &mirred{cookie: newCookie(ownerOf("c1"), "mirror", ofAll|ofEgress), counted: by}}
+		is := installed{kind: "bpf"}
+		is.parseOptions(bpfOptions(only).Serialize()[unix.SizeofRtAttr:])
+		if !is.marked || is.mirred == nil || is.mirred.counted != by || !is.mirred.countsOnly() || is.mirred.to != 0 {
+			t.Errorf("a rule that only counts by %d is read as %+v, %+v", by, is, is.mirred)
+		}
+	}
 	for _, theirs := range []action{{kind: "police", mtu: countingMTU}, {kind: "police", marked: true, mtu: 1500}, {kind: "mirred", marked: true, block: 1}} {
 		if theirs.counting() != uncounted {
 			t.Errorf("%+v is taken for podtap's", theirs)
@@ -238,5 +246,30 @@ func TestCountersOf32BitsAddUp(t *testing.T) {
 				t.Errorf("counters are %+v", got)
 			}
 		})
+	}
+}
+
+// What is passed over is what came to the filter less what it matched; the two are not read
+// at one moment, and begin again at 2^32.
+func TestWhatIsPassedOverIsADifference(t *testing.T) {
+	for name, c := range map[string]struct {
+		direction     tap.Direction
+		all, matched  uint32
+		bytes         uint64 // of all; of each matched there are 100
+		want, wantAre uint64
+	}{
+		"some":                       {tap.Egress, 30, 10, 5000, 20, 4000},
+		"some that came in":          {tap.Ingress, 30, 10, 5000, 20, 5000 + 14*30 - 1000 - 14*10},
+		"none":                       {tap.Egress, 10, 10, 1000, 0, 0},
+		"read before what matched":   {tap.Egress, 10, 12, 1000, 0, 0},
+		"begun again":                {tap.Egress, 5, math.MaxUint32 - 2, 1 << 40, 8, 1<<40 - 100*(math.MaxUint32-2)},
+		"half of them":               {tap.Egress, 3_000_000_000, 0, 1 << 40, 3_000_000_000, 1 << 40},
+		"read before, at the corner": {tap.Egress, math.MaxUint32, 1, 100, 0, 0},
+	} {
+		got := counters(c.direction, &action{counts: actionCounts{failed: c.matched}}, &action{counts: actionCounts{bytes: 100 * uint64(c.matched)}})
+		got.passOver(&action{counts: actionCounts{failed: c.all, bytes: c.bytes}})
+		if got.PassedOver == nil || got.PassedOver.Packets != c.want || got.PassedOver.Bytes != c.wantAre {
+			t.Errorf("%s: %+v, want %d packets and %d bytes", name, got.PassedOver, c.want, c.wantAre)
+		}
 	}
 }

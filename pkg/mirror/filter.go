@@ -82,7 +82,7 @@ func (n *namespace) tryRule(r rule) error {
 		return err
 	}
 	if len(r.program) > 1 {
-		return fmt.Errorf("%w: this kernel lacks cls_bpf, which a tap's filter runs in, and which keeps a VXLAN tap from copying its own copies: %w", ErrUnsupported, err)
+		return fmt.Errorf("%w: this kernel lacks cls_bpf, which runs a tap's filter, and what keeps a VXLAN tap from copying its own copies: %w", ErrUnsupported, err)
 	}
 	if err := n.requestRule(r, "u32", u32Options(r)); err != nil {
 		return fmt.Errorf("%w: this kernel lacks cls_bpf, and u32 fails too: %w", ErrUnsupported, err)

@@ -40,7 +40,7 @@ type ListedTap struct {
 }
 
 const (
-	// maxActions bounds the mirrors that are read of one pod: its taps have 8 each at most, and
+	// maxActions bounds the mirrors that are read of one pod: its taps have 6 each at most, and
 	// a pod that may administer its network can make any number.
 	maxActions = 4096
 	// podTime is what one such pod may take of the time for all.

@@ -48,7 +48,7 @@ type mark struct {
 	Interface string
 	Direction tap.Direction
 	Relay     string // the relay that the tap's copies go through, if any
-	Filter    string // filterHash of the tap's filter; "" without one
+	Filter    string // filterHash of the tap's filter; "" without one, and where it does not fit
 	// Clsact says that the tapped interface had no hooks when the tap came, so
 	// that an empty clsact there is podtap's.
 	Clsact bool
@@ -71,9 +71,6 @@ func (m mark) alias() string {
 	if m.Relay != "" {
 		words = append(words, "relay="+m.Relay)
 	}
-	if m.Filter != "" {
-		words = append(words, "filter="+m.Filter)
-	}
 	if m.Clsact {
 		words = append(words, "clsact")
 	}
@@ -84,10 +81,20 @@ func (m mark) alias() string {
 		words = append(words, "at="+strconv.FormatInt(m.Since.Unix(), 10))
 	}
 	s := aliasPrefix + strings.Join(words, " ")
+	if filter := " filter=" + m.Filter; m.Filter != "" && len(s)+len(filter) <= maxAlias {
+		s += filter
+	}
 	if pod := " pod=" + m.Pod; m.Pod != "" && printable(m.Pod) && !strings.Contains(m.Pod, " ") && len(s)+len(pod) <= maxAlias {
 		s += pod
 	}
 	return s
+}
+
+// withFilter is the mark as an alias tells it of a tap with another filter.
+func (m mark) withFilter(hash string) mark {
+	m.Filter = hash
+	m, _ = parseMark(m.alias())
+	return m
 }
 
 // printable says whether a text can be shown as it is. Aliases in a pod are the

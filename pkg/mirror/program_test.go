@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -194,4 +195,33 @@ func TestAProbeLeavesNoNamespace(t *testing.T) {
 		}
 	}
 	lab.AllThreadsAtHome(t)
+}
+
+// A filter's program goes on with the guard wherever it says yes, and nowhere else.
+func TestAFilterGoesOnWithTheGuard(t *testing.T) {
+	guard := passCopies(parse(t, "{vxlan: {vni: 1, remote: 198.18.0.3}}").VXLAN)
+	copied := packet{protocol: 17, dst: "198.18.0.3", from: 40000, to: 4789, flags: vxlanFlags, length: 60}
+	other := copied
+	other.to = 53
+	arp := packet{etherType: 0x0806, dst: "198.18.0.3"}
+	yes, no := bpf.RetConstant{Val: verdictHit}, bpf.RetConstant{Val: verdictMiss}
+	isIPv4 := []bpf.Instruction{bpf.LoadAbsolute{Off: offType, Size: 2}, bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0x0800, SkipTrue: 1}}
+	for name, filter := range map[string][]bpf.Instruction{
+		"yes at the end": append(slices.Clone(isIPv4), no, yes),
+		"no at the end":  append(slices.Clone(isIPv4[:1]), bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0x0800, SkipFalse: 1}, yes, no),
+		"twice yes":      append(slices.Clone(isIPv4), no, bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0x0800, SkipTrue: 1}, yes, yes),
+	} {
+		program := both(mustAssemble(filter), guard)
+		for what, c := range map[string]struct {
+			packet packet
+			want   bool
+		}{"a copy": {copied, false}, "another datagram": {other, true}, "what the filter passes over": {arp, false}} {
+			if got := verdict(t, program, c.packet.bytes(t)); (got != 0) != c.want {
+				t.Errorf("%s: %s has the verdict %d", name, what, got)
+			}
+		}
+		if !goesOnWith(program, guard) || goesOnWith(guard, guard) || goesOnWith(append(matchAll(), guard...), guard) || goesOnWith(mustAssemble(filter), guard) {
+			t.Errorf("%s: it is not told whether the guard decides", name)
+		}
+	}
 }

@@ -17,7 +17,7 @@ import (
 // directions, and takes them from there.
 func TestAFilterFindsTheTagsOfVLANInterfaces(t *testing.T) {
 	s := newScene(t, 1450, 1500)
-	node, p := open(t, s.node, s.pod)
+	_, p := open(t, s.node, s.pod)
 	for _, id := range []int{100, 200} {
 		for _, end := range []struct {
 			space *lab.Space
@@ -76,7 +76,6 @@ func TestAFilterFindsTheTagsOfVLANInterfaces(t *testing.T) {
 					t.Errorf("of VLAN %d there are %+v, want %d and %d", id, got[id], n, replies)
 				}
 			}
-			only(t, node)
 			remove(t, p, ownerOf("c1"))
 		})
 	}

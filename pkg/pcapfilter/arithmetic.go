@@ -32,7 +32,7 @@ func (p *parser) startsRelation() bool {
 	case t.is("-") || t.isWord("len"):
 		return true
 	case t.kind == number:
-		return p.isArithmetic(after) && !after.is("/") || p.isRelation(after) || after.is("/")
+		return p.isArithmetic(after) || p.isRelation(after)
 	case t.kind == keyword && protocols[t.text] != noProtocol:
 		return after.is("[")
 	case t.is("(") && t.match > 0:

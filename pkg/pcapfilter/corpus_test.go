@@ -229,7 +229,21 @@ func serialize(l ...gopacket.SerializableLayer) []byte {
 }
 
 func TestTheCorpusHasEveryShape(t *testing.T) {
-	if n := len(corpus()); n < 8000 {
-		t.Errorf("the corpus has %d frames", n)
+	kinds, cut := map[uint16]int{}, 0
+	for _, frame := range corpus() {
+		if len(frame.Bytes) >= 14 {
+			kinds[binary.BigEndian.Uint16(frame.Bytes[12:])]++
+		}
+		if uint32(len(frame.Bytes)) < frame.Length {
+			cut++
+		}
+	}
+	for _, kind := range []uint16{0x0800, 0x86dd, 0x0806, 0x8035, 0x8100, 0x88a8, 0x9100, 0x8847, 0x8863, 0x8864, 0x6003, 0x809b, 0x8137} {
+		if kinds[kind] < 2 {
+			t.Errorf("%d frames have the type %#x", kinds[kind], kind)
+		}
+	}
+	if n := len(corpus()); n < 8000 || cut < 2000 {
+		t.Errorf("the corpus has %d frames, of which %d are cut short", n, cut)
 	}
 }

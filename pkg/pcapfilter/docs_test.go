@@ -1,6 +1,7 @@
 package pcapfilter
 
 import (
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -30,10 +31,15 @@ func TestThePageOfTheLanguageIsTrue(t *testing.T) {
 		for _, word := range strings.Split(strings.ReplaceAll(row[1], "`", ""), ", ") {
 			shown++
 			word = strings.Replace(word, "byte N", "byte 0 = 1", 1)
-			if _, err := Compile(word+" 1", Kernel); err == nil {
-				t.Errorf("%q is not refused", word)
+			for _, expression := range []string{word, word + " 1"} {
+				if _, err := Compile(expression, Kernel); err == nil {
+					t.Errorf("%q is not refused", expression)
+				}
 			}
 		}
+	}
+	if n := fmt.Sprintf("\n%d expressions and %d made at random", len(expressions(t, "")), randomCount); !strings.Contains(page, n) {
+		t.Errorf("the page does not say%s", n)
 	}
 	if shown < 20 {
 		t.Errorf("only %d expressions of the page were tried", shown)

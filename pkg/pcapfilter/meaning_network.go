@@ -183,6 +183,7 @@ func (m *meaning) protocol(p protocol, at token) *graph.Formula {
 		return m.overISO(t, at)
 	}
 	if types, ok := isisTypes[p]; ok {
+		// In libpcap's order, which decides on frames that are cut short.
 		f := m.isisType(types[0], at)
 		for i, t := range types[1:] {
 			if i == 0 {

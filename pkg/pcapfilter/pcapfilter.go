@@ -8,6 +8,7 @@ package pcapfilter
 
 import (
 	"errors"
+	"fmt"
 
 	"golang.org/x/net/bpf"
 
@@ -17,9 +18,11 @@ import (
 const (
 	// MaxLength is the longest expression, in bytes.
 	MaxLength = 64 << 10
-	// MaxInstructions is the longest program. Linux takes 4096 (BPF_MAXINSNS); the rest
-	// is left to whoever wants to ask more of a packet in the same program.
-	MaxInstructions = 4000
+	// MaxInstructions is the longest program. Linux takes 4096 (BPF_MAXINSNS), but lists a
+	// tc rule with its program, 8 bytes an instruction, in one message of 32 KiB: rules
+	// with longer ones could be made, and never be listed or found again. Some room is left
+	// for a rule's actions, and for who wants to ask more of a packet in the same program.
+	MaxInstructions = 3500
 	// maxNesting bounds how deep parentheses may be nested.
 	maxNesting = 200
 )
@@ -83,7 +86,7 @@ func tooLarge(expression string, err error) *Error {
 	e := &Error{Expression: expression, Length: len(expression)}
 	switch {
 	case errors.Is(err, graph.ErrTooLarge):
-		e.Problem = "the filter needs more than the 4000 instructions that the kernel takes; split it, or use networks in place of hosts and ranges in place of ports"
+		e.Problem = fmt.Sprintf("the filter needs more than %d instructions; split it, or use networks in place of hosts and ranges in place of ports", MaxInstructions)
 	case errors.Is(err, graph.ErrTooDeep):
 		e.Problem = "the arithmetic needs more than 16 intermediate results; write it with fewer parentheses"
 	default:

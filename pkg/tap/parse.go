@@ -85,7 +85,11 @@ func parseTap(position int, item any) (Tap, Errors) {
 
 // parseFilter reads an expression that the compiler takes.
 func parseFilter(o *object) string {
-	filter := o.text("filter", "a pcap-filter(7) expression, such as tcp port 443; left out for all packets")
+	const allowed = "a pcap-filter(7) expression, such as tcp port 443; left out for all packets"
+	filter := o.text("filter", allowed)
+	if filter != "" && strings.TrimSpace(filter) == "" {
+		o.bad("filter", filter, allowed)
+	}
 	if _, err := pcapfilter.Compile(filter, pcapfilter.Kernel); err != nil {
 		o.mistake("filter", err.Error())
 	}

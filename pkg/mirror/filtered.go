@@ -49,11 +49,14 @@ func both(first, second []bpf.RawInstruction) []bpf.RawInstruction {
 	return append(out, second...)
 }
 
-func isReturn(i bpf.RawInstruction) bool { return i.Op == 0x06 } // BPF_RET | BPF_K
+func isReturn(i bpf.RawInstruction) bool { return i.Op&0x07 == 0x06 } // BPF_RET
 
-// endsWith says whether a program ends with another one: whether a filter is before it or not.
-func endsWith(program, end []bpf.RawInstruction) bool {
-	return len(program) >= len(end) && slices.Equal(program[len(program)-len(end):], end)
+// goesOnWith says whether a program can be a filter and then another program, which decides
+// on all that the filter matches.
+func goesOnWith(program, end []bpf.RawInstruction) bool {
+	filter := len(program) - len(end)
+	return filter > 0 && slices.Equal(program[filter:], end) &&
+		!slices.ContainsFunc(program[:filter], func(i bpf.RawInstruction) bool { return isReturn(i) && i.K != verdictMiss })
 }
 
 // filterHash is what an alias has of a filter: enough to tell another one.
