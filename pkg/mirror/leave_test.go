@@ -241,7 +241,10 @@ func TestARuleBelowAnIngressQdiscHasTheNameOfTheOthers(t *testing.T) {
 			theirs(t, s.pod, "ingress", parent+" prio 1 protocol all u32 match u32 0 0"+theirMirror+" continue")
 			before := tcDump(s.pod)
 			_, p := open(t, s.node, s.pod)
-			add(t, p, ownerOf("c1"), s.want(t, variants[0].text, "direction: ingress"))
+			want := s.want(t, variants[0].text, "direction: ingress")
+			want.Filter = "icmp" // with the rule that counts, too
+			add(t, p, ownerOf("c1"), want)
+			healthy(t, p, ownerOf("c1"), want)
 			text := tcDump(s.pod)
 			for _, line := range strings.Split(before, "\n") {
 				if !strings.Contains(text, line) {
@@ -250,6 +253,10 @@ func TestARuleBelowAnIngressQdiscHasTheNameOfTheOthers(t *testing.T) {
 			}
 			if !strings.Contains(text, "cookie") {
 				t.Errorf("tc does not show ours:\n%s", text)
+			}
+			remove(t, p, ownerOf("c1"))
+			if now := tcDump(s.pod); strings.Contains(now, "cookie") || !strings.Contains(now, "qdisc ingress") {
+				t.Errorf("after Remove tc shows\n%s", now)
 			}
 		})
 	}
