@@ -82,6 +82,9 @@ func Not(f *Formula) *Formula { return &Formula{kind: isNot, x: f} }
 func (b *Builder) Compare(ask Comparison, x, y *Value) *Formula {
 	t, negated := b.normalize(test{ask, x, y})
 	f := &Formula{test: t, left: left{x: x}}
+	if x.op == constant {
+		f.left.x = t.x // the sides may have been exchanged
+	}
 	if negated {
 		return Not(f)
 	}

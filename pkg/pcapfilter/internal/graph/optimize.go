@@ -147,7 +147,10 @@ func (g *Graph) pullUp(first *node, along int) bool {
 		}
 	}
 	for last := (edge{at.to(), along}); inChain(last) && len(last.to().in) == 1; last = (edge{last.to(), along}) {
-		if last.to().left == value {
+		if n := last.to(); n.left == value {
+			if n.test.y.op != constant && n.test.y != value.minus {
+				return false // what it compares with has not been computed yet, and may fail
+			}
 			move(first, at, last, along)
 			return true
 		}
