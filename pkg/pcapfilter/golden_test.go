@@ -168,8 +168,9 @@ func TestTheVerdictOfExpressionsMadeAtRandomIsLibpcaps(t *testing.T) {
 	sameVerdicts(t, all)
 }
 
-// The verdict on a frame that is cut short depends on what the optimizer leaves out; there
-// one expression in a thousand may differ.
+// The verdict on a frame that is cut short depends on what the optimizer leaves out, and
+// libpcap's is not always right: where its program without the optimizer says something
+// else, one expression in a thousand may differ.
 func TestTheVerdictIsThatOfTheInstalledTcpdump(t *testing.T) {
 	if _, err := exec.LookPath("tcpdump"); err != nil {
 		t.Skipf("no tcpdump is installed: %v", err)
@@ -190,12 +191,16 @@ func TestTheVerdictIsThatOfTheInstalledTcpdump(t *testing.T) {
 			if !ok && !want || ok && (reference.Run(ours.file, frame).Verdict != 0) == want {
 				continue
 			}
-			whole, err := libpcap(t, e, "-O") // which leaves nothing out
-			if err != nil || !reference.Run(whole, frame).Failed {
-				t.Errorf("%q: libpcap says %t to %x (%d bytes) (%v)", e, want, frame.Bytes, frame.Length, err)
+			plain, err := libpcap(t, e, "-O") // which leaves nothing out
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := reference.Run(plain, frame)
+			if !o.Failed && (o.Verdict != 0) == want {
+				t.Errorf("%q: libpcap says %t to %x (%d bytes)", e, want, frame.Bytes, frame.Length)
 				break
 			}
-			t.Logf("%q: libpcap says %t to %x, which is cut short", e, want, frame.Bytes)
+			t.Logf("%q: libpcap says %t to %x, and %t without its optimizer (cut short: %t)", e, want, frame.Bytes, o.Verdict != 0, o.Failed)
 			others++
 			break
 		}
@@ -204,6 +209,6 @@ func TestTheVerdictIsThatOfTheInstalledTcpdump(t *testing.T) {
 		}
 	}
 	if others > 1+*count/1000 {
-		t.Errorf("%d of %d expressions have another verdict on a frame that is cut short", others, *count)
+		t.Errorf("%d of %d expressions have another verdict where libpcap has two", others, *count)
 	}
 }
