@@ -101,7 +101,7 @@ func (n *namespace) clearRemains(index int, kind string, ofTap cookie) (string, 
 	for _, r := range rules {
 		if !r.marked || r.mirred == nil || !r.mirred.cookie.sameTap(ofTap) {
 			others = append(others, r)
-		} else if err := n.deleteAmong(r, rules); err != nil {
+		} else if err := n.deleteRule(r); err != nil {
 			return "", nil, err
 		}
 	}

@@ -136,7 +136,7 @@ func (n *namespace) detachFrom(index int, qdisc string, wanted func(cookie) bool
 		return n.deleteClsact(index) // with all that hangs there
 	}
 	for _, r := range rules {
-		if err := n.deleteAmong(r, all); err != nil {
+		if err := n.deleteRule(r); err != nil {
 			return err
 		}
 	}
@@ -147,24 +147,6 @@ func (n *namespace) detachFrom(index int, qdisc string, wanted func(cookie) bool
 		return n.removeIfEmpty(index)
 	}
 	return nil
-}
-
-// deleteAmong deletes a rule among those of its device. Kernels before 6.13 or so refuse that
-// where they cannot tell listeners of it in one page, with some 400 instructions of the
-// program; they do not mind if all of a priority goes, which is done where no other rule
-// has it.
-func (n *namespace) deleteAmong(r installed, all []installed) error {
-	err := n.deleteRule(r)
-	if !errors.Is(err, unix.EINVAL) || len(r.program) < 256 {
-		return err
-	}
-	for _, other := range all {
-		if other.hook == r.hook && other.priority == r.priority && other.handle != r.handle {
-			return err
-		}
-	}
-	r.handle = 0
-	return n.deleteRule(r)
 }
 
 // deleteTables deletes the hash tables that u32 rules leave at their priorities,
