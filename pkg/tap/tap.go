@@ -23,6 +23,13 @@ const (
 	DefaultPort = 4789
 	// DefaultTTL is the IP time to live of the outer packets.
 	DefaultTTL = 64
+	// MaxSampleRate is the sparsest sampling: one packet in so many.
+	MaxSampleRate = 1_000_000
+	// MinSnapLength is the shortest cut, in bytes: an Ethernet header with those of IPv4 and
+	// TCP, and a few more.
+	MinSnapLength = 64
+	// MaxSnapLength is more than any packet has, in bytes.
+	MaxSnapLength = 65535
 	// DefaultDevice is the first name given to a tap without one; the next are
 	// mirror1, mirror2, …
 	DefaultDevice = "mirror"
@@ -58,6 +65,12 @@ const (
 type Oversize string
 
 const (
+	// FitIfPossible is Fit, and Fragment on a kernel that cannot; it is what a tap has that
+	// leaves the field out.
+	FitIfPossible Oversize = ""
+	// Fit makes the copy fit: TCP is segmented smaller and loses nothing, anything else is
+	// cut to the path.
+	Fit Oversize = "fit"
 	// Fragment sends the copy whole, in IP fragments.
 	Fragment Oversize = "fragment"
 	// Refuse fails the tap's setup where the pod's packets would not fit.
@@ -77,6 +90,15 @@ type Tap struct {
 	// Filter is a pcap-filter(7) expression, which pkg/pcapfilter compiles; empty means
 	// all packets. A wire has none.
 	Filter string `json:"filter,omitempty"`
+	// SampleRate copies one packet in so many of those that the filter matches, at random; 1,
+	// and 0, copy all. It is at most MaxSampleRate. A wire has none.
+	SampleRate uint32 `json:"sampleRate,omitempty"`
+	// SnapLength is how many bytes are kept of a copy, from the Ethernet header on,
+	// MinSnapLength to MaxSnapLength; 0 keeps all. A wire has none.
+	SnapLength uint16 `json:"snapLength,omitempty"`
+	// MaxBitrate is what the copies may have together, in bits of their frames per second;
+	// what exceeds it is dropped. 0 is no limit. A wire has none.
+	MaxBitrate Bitrate `json:"maxBitrate,omitempty"`
 
 	Veth  *Veth  `json:"veth,omitempty"`
 	VXLAN *VXLAN `json:"vxlan,omitempty"`
@@ -96,7 +118,7 @@ type VXLAN struct {
 	Port      uint16     `json:"port"`   // UDP, 1 to 65535
 	TTL       uint8      `json:"ttl"`    // 1 to 255
 	Placement Placement  `json:"placement"`
-	Oversize  Oversize   `json:"oversize"`
+	Oversize  Oversize   `json:"oversize,omitempty"`
 }
 
 // Wire is a plain second interface between pod and node; nothing is copied.
@@ -108,6 +130,9 @@ type Wire struct {
 	// MTU in bytes; 0 means that of the tapped interface.
 	MTU int `json:"mtu,omitempty"`
 }
+
+// Samples says whether a tap copies only some of the packets that its filter matches.
+func (t Tap) Samples() bool { return t.SampleRate > 1 }
 
 // Sink says which of the three sinks the tap has.
 func (t Tap) Sink() Sink {
