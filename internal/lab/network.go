@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 
+	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -234,4 +235,21 @@ func (s *Space) VXLAN(name string, id, port int) {
 	}
 	s.Sysctl("ipv6", name, "disable_ipv6", "1")
 	s.Up(name)
+}
+
+// Offloads switches offloads of a device, by ethtool's names for them, on or off.
+func (s *Space) Offloads(device string, on bool, names ...string) {
+	s.t.Helper()
+	s.Do(func() error {
+		tool, err := ethtool.NewEthtool()
+		if err != nil {
+			return err
+		}
+		defer tool.Close()
+		config := map[string]bool{}
+		for _, name := range names {
+			config[name] = on
+		}
+		return tool.Change(device, config)
+	})
 }

@@ -2,11 +2,12 @@ package lab
 
 import (
 	"io"
+	"math/rand/v2"
 	"net"
 	"time"
 )
 
-// Stream sends size bytes over TCP from one namespace to an address of another,
+// Stream sends size bytes, none like its neighbours, over TCP from one namespace to an address of another,
 // which sends them back, and returns how many came back.
 func Stream(t T, from, to *Space, address string, size int) int {
 	t.Helper()
@@ -36,7 +37,7 @@ func Stream(t T, from, to *Space, address string, size int) int {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(limit))
 	go func() {
-		_, _ = conn.Write(make([]byte, size))
+		_, _ = io.CopyN(conn, rand.NewChaCha8([32]byte{}), int64(size))
 		_ = conn.(*net.TCPConn).CloseWrite()
 	}()
 	n, err := io.Copy(io.Discard, conn)

@@ -57,14 +57,18 @@ type mirred struct {
 	to       int    // index of the device; 0 where it has been deleted, and where there is none
 	cookie   cookie // zero for the rules of a device of ours that need none
 	counted  counting
+	// first and second are the numbers of the rule's actions, the counting one first, by
+	// which another rule can have them with what they have counted; 0 makes new ones.
+	first, second uint32
 }
 
 // countsOnly says that there is no mirror but the one that counts.
-func (m *mirred) countsOnly() bool { return m.cookie.flags()&ofAll != 0 }
+func (m *mirred) countsOnly() bool { return m.cookie.flags()&(ofAll|ofMatched) != 0 }
 
 // action is an action of a rule as the kernel has it.
 type action struct {
 	kind     string
+	number   uint32
 	cookie   cookie
 	marked   bool // the cookie is podtap's
 	redirect bool
@@ -94,12 +98,13 @@ func parseAction(value []byte) (a action) {
 			for kind, value := range attributes(value) {
 				switch {
 				case a.kind == "mirred" && kind == nl.TCA_MIRRED_PARMS && len(value) >= sizeofMirredParameters:
+					a.number = number(value)
 					a.redirect = binary.NativeEndian.Uint32(value[20:]) == mirredRedirect
 					a.to = int(binary.NativeEndian.Uint32(value[24:]))
 				case a.kind == "mirred" && kind == mirredBlock:
 					a.block = number(value)
 				case a.kind == "police" && kind == nl.TCA_POLICE_TBF && len(value) >= sizeofPoliceParameters:
-					a.mtu = number(value[16:])
+					a.number, a.mtu = number(value), number(value[16:])
 				}
 			}
 		}
@@ -191,7 +196,11 @@ func (m *mirred) actions(attribute int) *nl.RtAttr {
 		return options
 	}
 	mirred := func(then, what int32, to int) *nl.RtAttr {
-		return add("mirred", nl.TCA_MIRRED_PARMS, mirredParameters{actionParameters{Action: then}, what, uint32(to)})
+		index := m.second
+		if position == 1 {
+			index = m.first
+		}
+		return add("mirred", nl.TCA_MIRRED_PARMS, mirredParameters{actionParameters{Index: index, Action: then}, what, uint32(to)})
 	}
 	then := int32(actPipe)
 	if m.countsOnly() {
@@ -203,7 +212,7 @@ func (m *mirred) actions(attribute int) *nl.RtAttr {
 	case byPolice:
 		// Kernels before 5.18 leave an ingressing frame's Ethernet header out: one of a byte
 		// or none behind it is not too long, and is to go on all the same.
-		add("police", nl.TCA_POLICE_TBF, policeParameters{Action: then, MTU: countingMTU}).
+		add("police", nl.TCA_POLICE_TBF, policeParameters{Index: m.first, Action: then, MTU: countingMTU}).
 			AddRtAttr(nl.TCA_POLICE_RESULT, nl.Uint32Attr(uint32(then)))
 	}
 	switch {

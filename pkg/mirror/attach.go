@@ -5,12 +5,10 @@ import (
 	"slices"
 )
 
-// attach hangs a tap's rules at the pod's interface, one for each direction, and
-// makes clsact there if nobody has. kind is that of the qdisc that it had; made
-// says that it has clsact from here. In front of the rule of a tap with a filter
-// comes one that counts what there is to filter.
-func (n *namespace) attach(l *link, kind string, ofTap cookie, hooks []uint32, r rule, filtered bool) (made bool, err error) {
-	r.index = l.index
+// attach hangs a tap's rules at the pod's interface, at each of some hooks, and makes
+// clsact there if nobody has. kind is that of the qdisc that it had; made says that it has
+// clsact from here.
+func (n *namespace) attach(l *link, kind string, ofTap cookie, hooks []uint32, rules []rule) (made bool, err error) {
 	if made, err = n.addClsact(l.index, l.name); err != nil {
 		return made, err
 	}
@@ -33,34 +31,40 @@ func (n *namespace) attach(l *link, kind string, ofTap cookie, hooks []uint32, r
 			return made, err
 		}
 	}
-	if ours {
-		ofTap[5] |= ownClsact
-	}
+	by := byBlock
 	for _, hook := range hooks {
 		if hook == hookEgress && kind != "clsact" {
 			return made, fmt.Errorf("%w: %s has an ingress qdisc, which somebody else made and which has no egress hook; "+
 				"tap direction ingress, or let its owner use clsact instead", ErrUnsupported, l.name)
 		}
-		r.hook = hookAt(kind, hook, present)
-		of := ofTap
-		if hook == hookEgress {
-			of[5] |= ofEgress
-		}
-		if filtered && r.mirred.counted != uncounted {
-			all := rule{index: r.index, hook: r.hook, program: matchAll(), mirred: &mirred{cookie: of, counted: r.mirred.counted}}
-			all.mirred.cookie[5] |= ofAll
-			if r.mirred.counted, present, err = n.attachRule(l, all, present); err != nil {
+		for _, r := range rules {
+			// What the kernel refused for one rule it is not asked for the next.
+			if r = r.at(l, hookAt(kind, hook, present), hook, ours, by); r.useless() {
+				continue
+			}
+			if by, present, err = n.attachRule(l, r, present); err != nil {
 				return made, err
 			}
-		}
-		r.mirred.cookie = of
-		// What the kernel refused for one rule it is not asked for the next.
-		if r.mirred.counted, present, err = n.attachRule(l, r, present); err != nil {
-			return made, err
 		}
 	}
 	return made, nil
 }
+
+// at is a tap's rule as it is at one place, below one hook.
+func (r rule) at(l *link, place, hook uint32, ownsClsact bool, by counting) rule {
+	m := *r.mirred
+	if m.counted = by; ownsClsact {
+		m.cookie = m.cookie.with(ownClsact)
+	}
+	if hook == hookEgress {
+		m.cookie = m.cookie.with(ofEgress)
+	}
+	r.index, r.hook, r.mirred = l.index, place, &m
+	return r
+}
+
+// useless says that a rule is there to count, and the kernel cannot.
+func (r rule) useless() bool { return r.mirred.countsOnly() && r.mirred.counted == uncounted }
 
 // attachRule hangs a rule at an interface with a priority that is free. It says how the
 // kernel counts what the rule matches, and returns the rules that are present then.

@@ -2,9 +2,11 @@ package mirror
 
 import (
 	"errors"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/podtap/podtap/pkg/mirror/internal/trim"
 	"github.com/podtap/podtap/pkg/tap"
 )
 
@@ -18,6 +20,7 @@ type builder struct {
 	tapped *link  // the pod's interface
 	qdisc  string // clsact or ingress, if the interface has its hooks already
 	host   string // the node's end, if the tap has one
+	path   int    // what the path to the collector takes, in bytes; 0 where it is unknown
 	made   Made
 	// began is set once something has been made that undo must take away, and
 	// hooked once the tapped interface has its clsact from this tap.
@@ -73,6 +76,9 @@ func (b *builder) makeVeth(inPod, atNode int, silent bool) (device, host *link, 
 
 func (b *builder) buildVeth() error {
 	device, host, err := b.makeVeth(quietMTU, mirrorMTU, true)
+	if err == nil {
+		err = b.trim(device, host, nil)
+	}
 	if err != nil {
 		return err
 	}
@@ -93,6 +99,9 @@ func (b *builder) buildRelayed() error {
 		}
 		b.mark.Relay = relay.name
 		if err := b.node.setAlias(host, b.mark.alias()); err != nil {
+			return err
+		}
+		if err := b.trim(device, host, relay); err != nil {
 			return err
 		}
 		return b.node.addRule("redirect "+b.host+" to "+b.mark.Relay, rule{
@@ -124,9 +133,15 @@ func (b *builder) buildInPod() error {
 // start writes the owner into the devices' aliases, sets them up, and then lets
 // the copies flow. The alias comes before clsact, because it tells whose that is.
 func (b *builder) start(device, host *link) error {
-	program, err := programOf(b.tap)
+	ofTap := newCookie(b.mark.Owner, b.tap.Device, 0)
+	rules, err := rulesOf(b.tap, ofTap, device.index)
 	if err != nil {
 		return err
+	}
+	if b.tap.MaxBitrate > 0 {
+		if err := b.pod.setCap(device, b.tap.MaxBitrate); err != nil {
+			return err
+		}
 	}
 	b.mark.Clsact = b.qdisc == ""
 	b.mark.ZeroQueue = b.mark.Clsact && b.tapped.queue == 0
@@ -138,9 +153,43 @@ func (b *builder) start(device, host *link) error {
 	if err := b.pod.markAndSetUp(device, b.mark.alias()); err != nil {
 		return err
 	}
-	b.hooked, err = b.pod.attach(b.tapped, b.qdisc, newCookie(b.mark.Owner, b.tap.Device, 0), hooksOf(b.tap),
-		rule{program: program, mirred: &mirred{to: device.index, counted: byBlock}}, b.tap.Filter != "")
+	b.hooked, err = b.pod.attach(b.tapped, b.qdisc, ofTap, hooksOf(b.tap), rules)
 	return err
+}
+
+// trim has the tap's copies trimmed on the node, if they are to be. Where the kernel cannot
+// make them fit, and the tap leaves that open, they go in fragments.
+func (b *builder) trim(device, host, relay *link) error {
+	s := b.trimSpec(relay)
+	if !s.Trims() {
+		return nil
+	}
+	err := b.node.setTrim(host, relay != nil, attached{}, s)
+	switch {
+	case errors.Is(err, errNoEBPF) && b.tap.SnapLength > 0:
+		return fmt.Errorf("snapLength: %w: to cut copies takes eBPF: %w", ErrUnsupported, err)
+	case errors.Is(err, errNoEBPF) && b.tap.VXLAN.Oversize == tap.Fit:
+		return fmt.Errorf("vxlan.oversize: %w: to make copies fit takes eBPF; use fragment: %w", ErrUnsupported, err)
+	case errors.Is(err, errNoEBPF):
+		b.warnOfOversize(err)
+		return nil
+	case err != nil:
+		return err
+	}
+	return b.pod.setSegmentation(device.name, segmentationOf(s))
+}
+
+// trimSpec is how the tap's copies are to be trimmed. Where the path to the collector is
+// unknown, it is taken to be that of the pod's packets.
+func (b *builder) trimSpec(relay *link) trim.Spec {
+	index, path := 0, b.path
+	if relay != nil {
+		index = relay.index
+	}
+	if path == 0 {
+		path = b.tapped.mtu
+	}
+	return trimOf(b.tap, path, b.tapped.mtu+ethernetHeader, index)
 }
 
 func hooksOf(t tap.Tap) []uint32 {

@@ -177,7 +177,7 @@ func (n *namespace) silenceProblems(l *link) ([]string, error) {
 		return nil, err
 	}
 	sealed := slices.ContainsFunc(rules, func(r installed) bool {
-		return r.priority == sealPriority && (r.kind == "u32" || slices.Equal(r.program, dropAll()))
+		return r.priority <= sealPriority && r.mirred == nil && (r.kind == "u32" || slices.Equal(r.program, dropAll()))
 	})
 	if !sealed {
 		problems = append(problems, fmt.Sprintf("the device %s is not sealed: what arrives on it reaches the stack behind it", l.name))

@@ -17,8 +17,11 @@ const (
 	ownClsact = 1
 	// ofEgress says that the rule copies what the pod sends, not what it receives.
 	ofEgress = 2
-	// ofAll says that the rule copies nothing: it counts what comes to the tap's rule.
+	// ofAll says that the rule copies nothing: it counts what comes to the tap's filter.
 	ofAll = 4
+	// ofMatched says that the rule copies nothing: it counts what the tap's filter matches,
+	// of which the tap's rule takes a sample.
+	ofMatched = 8
 )
 
 // newCookie is "ptap", the version, the flags, 6 bytes of the owner's hash and 4
@@ -44,6 +47,12 @@ func parseCookie(b []byte) (c cookie, ok bool) {
 // plain is the cookie without flags: the same for all rules of a tap.
 func (c cookie) plain() cookie {
 	c[5] = 0
+	return c
+}
+
+// with is the cookie with more flags.
+func (c cookie) with(flags byte) cookie {
+	c[5] |= flags
 	return c
 }
 

@@ -40,6 +40,9 @@ type Counters struct {
 	// PassedOver is what the tap's filter did not match, and what it matched that is a
 	// copy already; nil without a filter, and where the kernel does not count it.
 	PassedOver *Amount
+	// SampledOut is what the filter matched and the sample left out; nil where all is
+	// copied, and where the kernel does not count it. It is no part of Matched.
+	SampledOut *Amount
 	Matched    Amount
 	Copied     Amount // handed to the tap's device
 	Dropped    map[string]Amount
@@ -86,21 +89,37 @@ func counters(d tap.Direction, counting, mirror *action) Counters {
 	return c
 }
 
-// passOver adds what came to the tap's rule and did not match, by the statistics of the
-// rule that counts all. That may be read a moment before the tap's, and have less.
-func (c *Counters) passOver(all *action) {
-	passed := Amount{Packets: uint64(all.counts.failed - uint32(c.Matched.Packets))} // both begin again at 2^32
-	if passed.Packets > math.MaxUint32-BetweenReadings {
-		passed.Packets = 0
+// less is what one rule counted and a later one did not, in packets and, as the kernel has
+// them, bytes. The first may be read a moment before the second, and have less.
+func less(first, second actionCounts) Amount {
+	a := Amount{Packets: uint64(first.failed - second.failed)} // both begin again at 2^32
+	if a.Packets > math.MaxUint32-BetweenReadings {
+		a.Packets = 0
 	}
-	bytes := all.counts.bytes
-	if c.Direction == tap.Ingress {
-		bytes += ethernetHeader * (c.Matched.Packets + passed.Packets)
+	if a.Packets > 0 && first.bytes > second.bytes {
+		a.Bytes = first.bytes - second.bytes
 	}
-	if passed.Packets > 0 && bytes > c.Matched.Bytes {
-		passed.Bytes = bytes - c.Matched.Bytes
+	return a
+}
+
+// leftOut adds what the tap's rule left, by the statistics of the rules that count what came
+// to the filter and what the filter matched; nil where there is no such rule. taken are those
+// of the tap's rule.
+func (c *Counters) leftOut(all, matched *action, taken actionCounts) {
+	left := func(first *action, second actionCounts) *Amount {
+		a := less(first.counts, second)
+		if c.Direction == tap.Ingress {
+			a.Bytes += ethernetHeader * a.Packets
+		}
+		return &a
 	}
-	c.PassedOver = &passed
+	if matched != nil {
+		c.SampledOut = left(matched, taken)
+		taken = matched.counts
+	}
+	if all != nil {
+		c.PassedOver = left(all, taken)
+	}
 }
 
 const ethernetHeader = 14 // bytes
@@ -140,9 +159,8 @@ func (n *namespace) countMirrors(most int) (counted, error) {
 			direction = tap.Egress
 		}
 		c := counters(direction, counting[a.cookie], a)
-		ofThose := a.cookie
-		if ofThose[5] |= ofAll; counting[ofThose] != nil {
-			c.passOver(counting[ofThose])
+		if by := counting[a.cookie]; by != nil {
+			c.leftOut(counting[a.cookie.with(ofAll)], counting[a.cookie.with(ofMatched)], actionCounts{failed: by.counts.failed, bytes: a.counts.bytes})
 		}
 		if direction == tap.Egress {
 			found[of] = append(found[of], c)

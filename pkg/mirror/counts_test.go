@@ -267,7 +267,7 @@ func TestWhatIsPassedOverIsADifference(t *testing.T) {
 		"read before, at the corner": {tap.Egress, math.MaxUint32, 1, 100, 0, 0},
 	} {
 		got := counters(c.direction, &action{counts: actionCounts{failed: c.matched}}, &action{counts: actionCounts{bytes: 100 * uint64(c.matched)}})
-		got.passOver(&action{counts: actionCounts{failed: c.all, bytes: c.bytes}})
+		got.leftOut(&action{counts: actionCounts{failed: c.all, bytes: c.bytes}}, nil, actionCounts{failed: c.matched, bytes: 100 * uint64(c.matched)})
 		if got.PassedOver == nil || got.PassedOver.Packets != c.want || got.PassedOver.Bytes != c.wantAre {
 			t.Errorf("%s: %+v, want %d packets and %d bytes", name, got.PassedOver, c.want, c.wantAre)
 		}

@@ -38,6 +38,9 @@ type rule struct {
 	priority uint16
 	program  []bpf.RawInstruction
 	mirred   *mirred // nil: the program's verdict is the action
+	// In place of program, an eBPF program, and the name that it has in the rule.
+	loaded int // its descriptor; 0 for none
+	name   string
 }
 
 // installed is a rule as the kernel has it.
@@ -47,6 +50,7 @@ type installed struct {
 	kind     string
 	protocol uint16 // network byte order, as tc has it
 	marked   bool   // the action has a cookie of podtap's
+	id       uint32 // of its eBPF program
 }
 
 // addRule makes a rule. It uses cls_bpf with classic bytecode, and u32 for a rule
@@ -91,18 +95,34 @@ func (n *namespace) tryRule(r rule) error {
 }
 
 func (n *namespace) requestRule(r rule, kind string, options *nl.RtAttr) error {
-	return n.request(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE|unix.NLM_F_EXCL,
+	return n.requestAt(installed{rule: r, protocol: nl.Swap16(unix.ETH_P_ALL)}, unix.NLM_F_EXCL, kind, options)
+}
+
+// replaceRule puts a rule of cls_bpf in the place of one that is there. A packet meets the
+// one or the other, and each once.
+func (n *namespace) replaceRule(what string, was installed, r rule) error {
+	was.rule = rule{index: was.index, hook: was.hook, priority: was.priority}
+	return n.change(what, func() error { return n.requestAt(was, 0, "bpf", bpfOptions(r)) })
+}
+
+func (n *namespace) requestAt(r installed, flags int, kind string, options *nl.RtAttr) error {
+	return n.request(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE|flags,
 		&nl.TcMsg{
-			Family: unix.AF_UNSPEC, Ifindex: int32(r.index), Parent: r.hook,
-			Info: uint32(r.priority)<<16 | uint32(nl.Swap16(unix.ETH_P_ALL)),
+			Family: unix.AF_UNSPEC, Ifindex: int32(r.index), Parent: r.hook, Handle: r.handle,
+			Info: uint32(r.priority)<<16 | uint32(r.protocol),
 		},
 		nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated(kind)), options)
 }
 
 func bpfOptions(r rule) *nl.RtAttr {
 	options := nl.NewRtAttr(nl.TCA_OPTIONS, nil)
-	options.AddRtAttr(nl.TCA_BPF_OPS_LEN, nl.Uint16Attr(uint16(len(r.program))))
-	options.AddRtAttr(nl.TCA_BPF_OPS, encode(r.program))
+	if r.loaded != 0 {
+		options.AddRtAttr(nl.TCA_BPF_FD, nl.Uint32Attr(uint32(r.loaded)))
+		options.AddRtAttr(nl.TCA_BPF_NAME, nl.ZeroTerminated(r.name))
+	} else {
+		options.AddRtAttr(nl.TCA_BPF_OPS_LEN, nl.Uint16Attr(uint16(len(r.program))))
+		options.AddRtAttr(nl.TCA_BPF_OPS, encode(r.program))
+	}
 	if r.mirred == nil {
 		options.AddRtAttr(nl.TCA_BPF_FLAGS, nl.Uint32Attr(nl.TCA_BPF_FLAG_ACT_DIRECT))
 	} else {
@@ -168,6 +188,9 @@ func parseRule(m []byte) (r installed, ok bool, err error) {
 	return r, r.handle != 0, nil
 }
 
+// bpfID is TCA_BPF_ID of linux/pkt_cls.h, since 4.13.
+const bpfID = 11
+
 // parseOptions reads the program and the mirred action of a bpf or u32 rule.
 func (r *installed) parseOptions(value []byte) {
 	actions := uint16(nl.TCA_BPF_ACT)
@@ -184,6 +207,10 @@ func (r *installed) parseOptions(value []byte) {
 			r.parseActions(value)
 		case r.kind == "bpf" && kind == nl.TCA_BPF_OPS:
 			r.program = decodeProgram(value)
+		case r.kind == "bpf" && kind == nl.TCA_BPF_NAME:
+			r.name = unix.ByteSliceToString(value)
+		case r.kind == "bpf" && kind == bpfID:
+			r.id = number(value)
 		}
 	}
 }
@@ -201,18 +228,22 @@ func decodeProgram(value []byte) []bpf.RawInstruction {
 // parseActions reads the actions of a rule: the counting one, if it begins with
 // that, and the next one, if it is a mirred. A rule that only counts has no next one.
 func (r *installed) parseActions(value []byte) {
-	counted := uncounted
+	var counts mirred
 	for _, value := range attributes(value) {
 		a := parseAction(value)
-		if by := a.counting(); by != uncounted && counted == uncounted {
-			if counted = by; a.marked && a.cookie.flags()&ofAll != 0 {
-				r.marked, r.mirred = true, &mirred{cookie: a.cookie, counted: by}
+		if by := a.counting(); by != uncounted && counts.counted == uncounted {
+			counts = mirred{cookie: a.cookie, counted: by, first: a.number}
+			if a.marked && counts.countsOnly() {
+				r.marked, r.mirred = true, &counts
 			}
 			continue
 		}
 		if a.kind == "mirred" {
 			r.marked = a.marked
-			r.mirred = &mirred{redirect: a.redirect, to: a.to, cookie: a.cookie, counted: counted}
+			r.mirred = &mirred{redirect: a.redirect, to: a.to, cookie: a.cookie, counted: counts.counted, first: counts.first, second: a.number}
+			if counts.counted == uncounted {
+				r.mirred.first, r.mirred.second = a.number, 0
+			}
 		}
 		return
 	}

@@ -12,8 +12,26 @@ import (
 	"github.com/podtap/podtap/pkg/tap"
 )
 
-// programOf is the program of a tap's rules on the pod's interface: what the tap's filter
-// matches, less what must not be copied.
+// rulesOf are the rules of a tap at one hook of the pod's interface, in their order: what
+// comes to its filter is counted, what the filter matches is counted, and the sample of that
+// is copied to the tap's device. The first two are there only where there is a difference.
+func rulesOf(t tap.Tap, ofTap cookie, device int) ([]rule, error) {
+	matching, err := programOf(t)
+	if err != nil {
+		return nil, err
+	}
+	var rules []rule
+	if t.Filter != "" {
+		rules = append(rules, rule{program: matchAll(), mirred: &mirred{cookie: ofTap.with(ofAll)}})
+	}
+	if t.Samples() {
+		rules = append(rules, rule{program: matching, mirred: &mirred{cookie: ofTap.with(ofMatched)}})
+		matching = sampled(matching, t.SampleRate)
+	}
+	return append(rules, rule{program: matching, mirred: &mirred{cookie: ofTap, to: device}}), nil
+}
+
+// programOf is what a tap's filter matches, less what must not be copied.
 func programOf(t tap.Tap) ([]bpf.RawInstruction, error) {
 	if t.Filter == "" {
 		return guardOf(t), nil
@@ -26,6 +44,48 @@ func programOf(t tap.Tap) ([]bpf.RawInstruction, error) {
 		return filter, nil
 	}
 	return both(filter, guardOf(t)), nil
+}
+
+// sampled is a program that matches one packet in so many of those that another matches, at
+// random. It throws the dice first, so that most packets see no more of it.
+func sampled(program []bpf.RawInstruction, rate uint32) []bpf.RawInstruction {
+	return append(dice(rate), program...)
+}
+
+// dice misses but for one packet in so many: the kernel's random number has 32 bits.
+func dice(rate uint32) []bpf.RawInstruction {
+	return mustAssemble([]bpf.Instruction{
+		bpf.LoadExtension{Num: bpf.ExtRand},
+		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: uint32((1<<32 + uint64(rate)/2) / uint64(rate)), SkipTrue: 1},
+		bpf.RetConstant{Val: verdictMiss},
+	})
+}
+
+// unsampled is a program without the dice of a rate in front of it; ok is false where there
+// are none of that rate.
+func unsampled(program []bpf.RawInstruction, rate uint32) (rest []bpf.RawInstruction, ok bool) {
+	if rate <= 1 {
+		return program, true
+	}
+	d := dice(rate)
+	if len(program) < len(d) || !slices.Equal(program[:len(d)], d) {
+		return nil, false
+	}
+	return program[len(d):], true
+}
+
+// rateOf is the rate that a program samples with; 1 where it takes all.
+func rateOf(program []bpf.RawInstruction) uint32 {
+	const threshold = 1 // which of the dice's instructions has it
+	d := dice(2)
+	if len(program) < len(d) || program[0] != d[0] || program[threshold].K == 0 {
+		return 1
+	}
+	rate := uint32((1<<32 + uint64(program[threshold].K)/2) / uint64(program[threshold].K))
+	if _, ok := unsampled(program, rate); !ok {
+		return 1
+	}
+	return rate
 }
 
 // guardOf is what every packet that a tap copies has to pass, whatever its filter says.

@@ -30,6 +30,7 @@ type link struct {
 	// -1 where there is none.
 	peerSpace int
 	vxlan     vxlanDetails
+	xdp       uint32       // the number of its XDP program, 0 for none
 	counts    deviceCounts // where they were asked for
 }
 
@@ -157,6 +158,12 @@ func parseLink(message []byte) (*link, bool, error) {
 			l.ready = len(value) == 1 && value[0] == operationalUp
 		case unix.IFLA_LINKINFO:
 			l.parseInfo(value)
+		case unix.IFLA_XDP:
+			for kind, value := range attributes(value) {
+				if kind == xdpProgram {
+					l.xdp = number(value)
+				}
+			}
 		case unix.IFLA_STATS64:
 			l.counts = parseCounts(value)
 		}

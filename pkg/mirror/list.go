@@ -34,13 +34,22 @@ type ListedTap struct {
 	Destination string
 	Placement   tap.Placement // of a vxlan
 	Since       time.Time     // zero where it is unknown
+	SnapLength  int           // bytes that are kept of a copy; 0 for all
+	MaxBitrate  tap.Bitrate   // 0 for none
 	// Counters has one entry for each direction; none of a wire, and none where
 	// the pod's namespace was not found.
 	Counters []Counters
+	// Trimmed is what was cut, or segmented to fit; nil where copies go as they are.
+	Trimmed *Trimmed
+	// Capped is how many copies exceeded MaxBitrate. They are among those that the
+	// directions have as dropped by the mirror.
+	Capped uint64
+	// Lost is how many copies were lost behind the cap, on their way to the node.
+	Lost uint64
 }
 
 const (
-	// maxActions bounds the mirrors that are read of one pod: its taps have 6 each at most, and
+	// maxActions bounds the mirrors that are read of one pod: its taps have 8 each at most, and
 	// a pod that may administer its network can make any number.
 	maxActions = 4096
 	// podTime is what one such pod may take of the time for all.
@@ -90,11 +99,27 @@ func (l *lister) addNode(links []*link) error {
 		if m.Relay != "" {
 			t.Sink, t.Placement, t.Destination = tap.SinkVXLAN, tap.PlacementNode, relays.of(m).Destination
 		}
+		if failed := l.node.readTrim(at, &t); failed != nil {
+			err = errors.Join(err, fmt.Errorf("what was trimmed of %s is unknown: %w", at.name, failed))
+		}
 		l.seen[tapKey{m.Owner, m.Device}] = seen{len(l.list.Taps), at}
 		l.list.Taps = append(l.list.Taps, t)
 	}
 	for _, s := range relays.byName {
 		l.list.Senders = append(l.list.Senders, *s)
+	}
+	return err
+}
+
+// readTrim adds what is done to a tap's copies on the node.
+func (n *Node) readTrim(host *link, t *ListedTap) error {
+	if t.Sink == tap.SinkWire {
+		return nil
+	}
+	at, err := n.trimAt(host)
+	if err == nil {
+		t.SnapLength = at.Snap
+		t.Trimmed, err = at.trimmed()
 	}
 	return err
 }
@@ -149,6 +174,10 @@ func (l *lister) addTaps(p *Pod, links []*link, counts counted) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	shapes, err := p.shapes()
+	if err != nil {
+		return 0, err
+	}
 	added := 0
 	for _, at := range links {
 		m, isTap := linkMark(at)
@@ -163,15 +192,25 @@ func (l *lister) addTaps(p *Pod, links []*link, counts counted) (int, error) {
 			if err := l.addInPod(p, m, at, counts[of]); err != nil {
 				return 0, err
 			}
+			l.list.Taps[len(l.list.Taps)-1].cap(shapes[at.index], 0)
 		case atNode && known.host.peer == at.index && known.host.peerSpace == space && at.peer == known.host.index:
 			l.list.Taps[known.at].NetNS = p.path
 			l.list.Taps[known.at].Counters = counts[of]
+			l.list.Taps[known.at].cap(shapes[at.index], at.counts.sendDropped)
 		default:
 			continue // what somebody in the pod wrote
 		}
 		delete(counts, of)
 	}
 	return tap.MaxTaps - added, nil
+}
+
+// cap adds a tap's cap, and what the tap's device could not hand to the node. Without a cap the
+// mirror knows of that itself.
+func (t *ListedTap) cap(s shape, lost uint64) {
+	if s.rate > 0 {
+		t.MaxBitrate, t.Capped, t.Lost = s.rate, s.dropped, lost
+	}
 }
 
 // addRemains adds what counts have left: of devices that somebody deleted; or of rules

@@ -24,7 +24,7 @@ func overhead(v *tap.VXLAN) int {
 // whether it takes the pod's packets with VXLAN's overhead.
 func (b *builder) checkPath() error {
 	v := b.tap.VXLAN
-	inner, need := b.tapped.mtu, b.tapped.mtu+overhead(v)
+	need := b.tapped.mtu + overhead(v)
 	path, err := b.node.pathMTU(v)
 	switch {
 	case errors.Is(err, ErrForbidden):
@@ -33,16 +33,40 @@ func (b *builder) checkPath() error {
 		return fmt.Errorf("vxlan.oversize: refuse cannot be kept: the path to %s has no known MTU: %w: %w", v.Remote, ErrMTU, err)
 	case err != nil:
 		b.made.Warnings = append(b.made.Warnings, fmt.Sprintf("the node has no route to the collector %s now: %v", v.Remote, err))
-	case need <= path:
-	case v.Oversize == tap.Refuse:
+	case need > path && v.Oversize == tap.Refuse:
 		return fmt.Errorf("vxlan.oversize: a copy %w: %s has MTU %d, which with %d bytes of VXLAN is %d, and the path to %s takes %d; "+
-			"lower the pod's MTU, raise the underlay's, or use placement node with oversize fragment",
-			ErrMTU, b.tap.Interface, inner, overhead(v), need, v.Remote, path)
-	case v.Remote.Is6():
-		b.made.Warnings = append(b.made.Warnings, fmt.Sprintf("copies of packets above %d bytes will be lost: over IPv6 the kernel does not fragment VXLAN, and the path to %s takes %d",
-			path-overhead(v), v.Remote, path))
+			"lower the pod's MTU, raise the underlay's, or use placement node with oversize fit",
+			ErrMTU, b.tap.Interface, b.tapped.mtu, overhead(v), need, v.Remote, path)
+	}
+	b.path = path
+	if !fits(v) {
+		b.warnOfOversize(nil)
 	}
 	return nil
+}
+
+// warnOfOversize warns of copies that do not fit the path, and that nothing makes fit: for a
+// reason, if the tap would have had them so.
+func (b *builder) warnOfOversize(reason error) {
+	v := b.tap.VXLAN
+	oversized := b.path > 0 && b.tapped.mtu+overhead(v) > b.path
+	what := fmt.Sprintf("copies of packets above %d bytes", b.path-overhead(v))
+	switch {
+	case oversized && v.Remote.Is6():
+		b.warn(reason, "%s will be lost: over IPv6 the kernel does not fragment VXLAN, and the path to %s takes %d", what, v.Remote, b.path)
+	case oversized && reason != nil:
+		b.warn(reason, "%s go in IP fragments", what)
+	case reason != nil:
+		b.warn(reason, "copies will not be made to fit, should the path to %s become narrower", v.Remote)
+	}
+}
+
+func (b *builder) warn(reason error, format string, args ...any) {
+	warning := fmt.Sprintf(format, args...)
+	if reason != nil {
+		warning += ": " + reason.Error()
+	}
+	b.made.Warnings = append(b.made.Warnings, warning)
 }
 
 // pathMTU is the most that one packet to the collector may have, in bytes. It

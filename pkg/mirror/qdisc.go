@@ -71,11 +71,13 @@ func (n *namespace) clearQueueLength(l *link) error {
 	return n.setLink("keep the queue length of "+l.name, l.index, 0, 0, nl.NewRtAttr(unix.IFLA_TXQLEN, nl.Uint32Attr(0)))
 }
 
-// sealPriority is that of the drop on a device of ours. A relay's redirect comes
-// before it, so that what the redirect cannot deliver goes nowhere else.
+// sealPriority is that of the drop on a device of ours. On a tap's end on the node copies are
+// trimmed first, then redirected to the relay; what the redirect cannot deliver goes nowhere
+// else. Older podtaps redirected at 1 and dropped at 2.
 const (
-	redirectPriority = 1
-	sealPriority     = 2
+	trimPriority     = 1
+	redirectPriority = 2
+	sealPriority     = 3
 )
 
 // seal drops whatever arrives on a device of ours. Packet sockets see a packet

@@ -97,6 +97,9 @@ func (r Rule) objections(t tap.Tap, namespace string) []string {
 	if t.HostInterface() != "" && !r.HostNames {
 		out = append(out, fmt.Sprintf("hostInterface %s is a name of the pod's own choice; leaving it out, or \"hostNames\": true in the rule, allows it", t.HostInterface()))
 	}
+	if objection := r.objectBitrate(t); objection != "" {
+		out = append(out, objection)
+	}
 	if t.VXLAN != nil {
 		r.objectVXLAN(*t.VXLAN, object)
 	}
@@ -108,6 +111,19 @@ func (r Rule) objections(t tap.Tap, namespace string) []string {
 		}
 	}
 	return out
+}
+
+// objectBitrate says what a rule has against a tap's cap, "" where nothing. A wire needs
+// none, because it copies nothing.
+func (r Rule) objectBitrate(t tap.Tap) string {
+	if r.MaxBitrate == 0 || t.Wire != nil || t.MaxBitrate > 0 && t.MaxBitrate <= r.MaxBitrate {
+		return ""
+	}
+	problem := fmt.Sprintf("maxBitrate %s is above the rule's %s", t.MaxBitrate, r.MaxBitrate)
+	if t.MaxBitrate == 0 {
+		problem = fmt.Sprintf("maxBitrate is left out, and the rule allows at most %s", r.MaxBitrate)
+	}
+	return fmt.Sprintf("%s; \"maxBitrate: %s\" or less in the tap allows it", problem, r.MaxBitrate)
 }
 
 func (r Rule) objectVXLAN(v tap.VXLAN, object func(what, list, have, want string)) {

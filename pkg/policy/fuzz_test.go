@@ -38,6 +38,9 @@ func FuzzParse(f *testing.F) {
 		for _, r := range p.Rules {
 			checkRanges(t, r.Ports, 65535)
 			checkRanges(t, r.VNIs, tap.MaxVNI)
+			if b := r.MaxBitrate; b != 0 && (b < 64_000 || b > 1_000_000_000_000) {
+				t.Errorf("bitrate %d", b)
+			}
 			for _, list := range [][]netip.Prefix{r.Destinations, r.Addresses} {
 				for _, d := range list {
 					if !d.IsValid() || d != d.Masked() || d.Addr().Is4In6() {
@@ -176,6 +179,7 @@ type wordedRule struct {
 	Placements   []string `json:"placements"`
 	Addresses    []string `json:"addresses"`
 	HostNames    bool     `json:"hostNames"`
+	MaxBitrate   *string  `json:"maxBitrate"`
 }
 
 func (r wordedRule) allows(w tap.Tap, namespace string) bool {
@@ -184,6 +188,9 @@ func (r wordedRule) allows(w tap.Tap, namespace string) bool {
 		return ok && err == nil && namespace != ""
 	}
 	if r.Namespaces != nil && !slices.ContainsFunc(r.Namespaces, named) || w.HostInterface() != "" && !r.HostNames {
+		return false
+	}
+	if r.MaxBitrate != nil && w.Wire == nil && (w.MaxBitrate == 0 || int(w.MaxBitrate) > bitsPerSecond(*r.MaxBitrate)) {
 		return false
 	}
 	switch {
@@ -205,6 +212,12 @@ func (r wordedRule) allows(w tap.Tap, namespace string) bool {
 		(r.Ports == nil && v.Port == 4789 || numbered(r.Ports, int(v.Port))) &&
 		(r.VNIs == nil || numbered(r.VNIs, int(v.VNI))) &&
 		(r.Placements == nil && v.Placement == "node" || slices.Contains(r.Placements, string(v.Placement)))
+}
+
+// bitsPerSecond reads a bitrate that has no mistake: a prefix is so many zeros.
+func bitsPerSecond(s string) int {
+	n, _ := strconv.Atoi(strings.NewReplacer("k", "000", "M", "000000", "G", "000000000", "T", "000000000000").Replace(s))
+	return n
 }
 
 // coveredBy says whether all of a network is within one of the prefixes.

@@ -28,8 +28,8 @@ type Policy struct {
 	Rules []Rule
 }
 
-// Rule allows a tap that is within all its lists. A list that is left out (nil)
-// allows the harmless default, which the field's comment names.
+// Rule allows a tap that is within all its lists, and its bound. A list that is left
+// out (nil) allows the harmless default, which the field's comment names.
 type Rule struct {
 	Namespaces   []string        // patterns as of path.Match; default: every namespace
 	Sinks        []tap.Sink      // default: veth
@@ -39,6 +39,7 @@ type Rule struct {
 	Placements   []tap.Placement // of vxlan; default: node
 	Addresses    []netip.Prefix  // of wire, whole prefixes of either end; default: all
 	HostNames    bool            // may the author choose hostInterface? default: no
+	MaxBitrate   tap.Bitrate     // of veth and vxlan, the most that a tap's cap may be; default, 0: no cap is needed
 }
 
 // Range is a closed interval of numbers.
@@ -72,6 +73,7 @@ type writtenRule struct {
 	Placements   []string `json:"placements"`
 	Addresses    []string `json:"addresses"`
 	HostNames    bool     `json:"hostNames"`
+	MaxBitrate   *string  `json:"maxBitrate"`
 }
 
 // Parse reads the policy object of a network configuration. Nothing is Closed;
@@ -99,7 +101,7 @@ func Parse(text []byte) (Policy, error) {
 			var r writtenRule
 			if err := strict(text, &r); err != nil {
 				mistakes = append(mistakes, fmt.Errorf("%s: %w; known are namespaces, sinks, destinations, ports, vnis, placements, addresses, "+
-					"all lists of strings, and hostNames, true or false", at, err))
+					"all lists of strings, hostNames, true or false, and maxBitrate, a string such as 1G", at, err))
 				continue
 			}
 			rule, errs := r.rule(at)
@@ -146,6 +148,7 @@ func (w writtenRule) rule(at string) (Rule, []error) {
 		Placements:   parse(m, "placements", w.Placements, "node or pod", oneOf(tap.PlacementNode, tap.PlacementPod)),
 		Addresses:    parse(m, "addresses", w.Addresses, prefix, parsePrefix),
 		HostNames:    w.HostNames,
+		MaxBitrate:   m.bitrate("maxBitrate", w.MaxBitrate),
 	}, m.found
 }
 
@@ -153,6 +156,22 @@ func (w writtenRule) rule(at string) (Rule, []error) {
 type reader struct {
 	at    string // path of the rule
 	found []error
+}
+
+func (m *reader) bad(name, value, allowed string) {
+	m.found = append(m.found, fmt.Errorf("%s.%s: %s is not allowed; it must be %s", m.at, name, tap.Quote(value), allowed))
+}
+
+// bitrate reads a bound, 0 where there is none.
+func (m *reader) bitrate(name string, text *string) tap.Bitrate {
+	if text == nil {
+		return 0
+	}
+	b, ok := tap.ParseBitrate(*text)
+	if !ok {
+		m.bad(name, *text, fmt.Sprintf("a bitrate such as 100M, from %s to %s", tap.MinBitrate, tap.MaxBitrate))
+	}
+	return b
 }
 
 // parse reads a list. It keeps its absence: nil stays nil, and an empty list
@@ -165,7 +184,7 @@ func parse[T any](m *reader, name string, list []string, allowed string, one fun
 	for _, s := range list {
 		v, ok := one(s)
 		if !ok {
-			m.found = append(m.found, fmt.Errorf("%s.%s: %s is not allowed; it must be %s", m.at, name, tap.Quote(s), allowed))
+			m.bad(name, s, allowed)
 			continue
 		}
 		out = append(out, v)

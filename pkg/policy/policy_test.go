@@ -64,7 +64,7 @@ func TestAnEmptyListOfRulesStaysEmpty(t *testing.T) {
 
 func TestEveryListIsRead(t *testing.T) {
 	p := parsed(t, `{"maxTaps": 3, "rules": [
-		{"namespaces": ["prod-*", "web"], "sinks": ["veth", "vxlan", "wire"], "hostNames": true,
+		{"namespaces": ["prod-*", "web"], "sinks": ["veth", "vxlan", "wire"], "hostNames": true, "maxBitrate": "1G",
 		 "destinations": ["198.18.0.9", "198.19.7.7/15", "2001:db8::/32", "2001:db8::9", "::ffff:198.18.0.1", "0.0.0.0/0"],
 		 "ports": ["4789", "8000 - 8999", "1-65535"], "vnis": ["100-199", "16777215"], "placements": ["node", "pod"]},
 		{"namespaces": [], "sinks": [], "destinations": [], "ports": [], "vnis": [], "placements": []},
@@ -72,7 +72,7 @@ func TestEveryListIsRead(t *testing.T) {
 	prefix := netip.MustParsePrefix
 	want := Policy{MaxTaps: 3, Rules: []Rule{
 		{
-			Namespaces: []string{"prod-*", "web"}, Sinks: []tap.Sink{tap.SinkVeth, tap.SinkVXLAN, tap.SinkWire}, HostNames: true,
+			Namespaces: []string{"prod-*", "web"}, Sinks: []tap.Sink{tap.SinkVeth, tap.SinkVXLAN, tap.SinkWire}, HostNames: true, MaxBitrate: 1_000_000_000,
 			// A single address is its own prefix, and bits behind a prefix do not matter.
 			Destinations: []netip.Prefix{prefix("198.18.0.9/32"), prefix("198.18.0.0/15"), prefix("2001:db8::/32"),
 				prefix("2001:db8::9/128"), prefix("198.18.0.1/32"), prefix("0.0.0.0/0")},
@@ -103,7 +103,7 @@ func TestMaxTapsIsFromNoneToSixteen(t *testing.T) {
 // What a policy has, and a rule of it.
 const (
 	ofPolicy = "; known are maxTaps, a number, and rules, a list"
-	ofRule   = "; known are namespaces, sinks, destinations, ports, vnis, placements, addresses, all lists of strings, and hostNames, true or false"
+	ofRule   = "; known are namespaces, sinks, destinations, ports, vnis, placements, addresses, all lists of strings, hostNames, true or false, and maxBitrate, a string such as 1G"
 )
 
 func TestUnknownFieldOfThePolicyIsNamedWithTheKnownOnes(t *testing.T) {
@@ -138,6 +138,8 @@ func TestAWrongTypeIsRefusedWithTheField(t *testing.T) {
 		`{"rules": [{}, {}, {"vnis": [[1, 2]]}]}`: {"policy.rules[2]: vnis cannot be ", "array", ofRule},
 		`{"rules": [{"placements": true}]}`:       {"policy.rules[0]: placements cannot be ", "bool", ofRule},
 		`{"rules": [{"hostNames": "yes"}]}`:       {"policy.rules[0]: hostNames cannot be ", "string", ofRule},
+		`{"rules": [{"maxBitrate": 1000000000}]}`: {"policy.rules[0]: maxBitrate cannot be ", "number", ofRule},
+		`{"rules": [{"maxBitrate": ["1G"]}]}`:     {"policy.rules[0]: maxBitrate cannot be ", "array", ofRule},
 		`{"rules": [{"hostNames": []}]}`:          {"policy.rules[0]: hostNames cannot be ", "array", ofRule},
 	} {
 		refused(t, text, words...)
@@ -177,9 +179,9 @@ func TestALongValueOfTheAdministratorIsCut(t *testing.T) {
 }
 
 func TestSeveralMistakesOfAPolicyAreReportedTogether(t *testing.T) {
-	refused(t, `{"maxTaps": 99, "rules": [{"namespaces": ["["], "sinks": ["x"]}, {}, {"destinations": ["x"], "ports": ["0", "x"], "vnis": ["x"], "placements": ["x"]}]}`,
+	refused(t, `{"maxTaps": 99, "rules": [{"namespaces": ["["], "sinks": ["x"]}, {}, {"destinations": ["x"], "ports": ["0", "x"], "vnis": ["x"], "placements": ["x"], "maxBitrate": "x"}]}`,
 		"policy.maxTaps: 99", "policy.rules[0].namespaces: ", "policy.rules[0].sinks: ", "policy.rules[2].destinations: ",
-		`policy.rules[2].ports: "0"`, `policy.rules[2].ports: "x"`, "policy.rules[2].vnis: ", "policy.rules[2].placements: ")
+		`policy.rules[2].ports: "0"`, `policy.rules[2].ports: "x"`, "policy.rules[2].vnis: ", "policy.rules[2].placements: ", "policy.rules[2].maxBitrate: ")
 	// A rule that cannot even be decoded hides no mistake of the others, and shifts none.
 	const text = `{"maxTaps": 99, "rules": [7, {"sinks": ["x"]}, {"port": []}, {}, {"vnis": 1}, {"ports": ["x"]}]}`
 	refused(t, text, "policy.maxTaps: 99", "policy.rules[0]: it cannot be ", `policy.rules[1].sinks: "x"`,

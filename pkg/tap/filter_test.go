@@ -35,7 +35,6 @@ func TestAMistakeInAFilterIsShownInItsPlace(t *testing.T) {
 	onlyMistake(t, "{veth: {}, filter: [tcp]}", "filter", "a list of 1 "+allowed)
 	onlyMistake(t, "{veth: {}, filter: ''}", "filter", `"" `+allowed)
 	onlyMistake(t, "{veth: {}, filter: '  '}", "filter", `"  " `+allowed)
-	onlyMistake(t, "{wire: {}, filter: tcp}", "filter", "does not go with a wire, which copies nothing")
 	long := mistakes(t, "{veth: {}, filter: "+strings.Repeat("tcp or ", 9000)+"tcp}")
 	if text := long.Error(); !strings.Contains(text, "3500 instructions") || len(text) > 500 {
 		t.Errorf("the message is %q", text)

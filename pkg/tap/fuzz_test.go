@@ -104,17 +104,11 @@ func checkTap(t *testing.T, tap Tap) {
 			sinks++
 		}
 	}
-	directions := []Direction{Ingress, Egress, Both}
-	if tap.Wire != nil {
-		directions = []Direction{""}
-	}
-	ok := sinks == 1 && slices.Contains(directions, tap.Direction) &&
-		documentedName(tap.Interface) && newDevice(tap.Device) && newDevice(tap.HostInterface())
-	_, err := pcapfilter.Compile(tap.Filter, pcapfilter.Kernel)
-	ok = ok && err == nil && (tap.Wire == nil || tap.Filter == "")
+	ok := sinks == 1 && documentedName(tap.Interface) && newDevice(tap.Device) && newDevice(tap.HostInterface()) && documentedCopies(tap)
 	if v := tap.VXLAN; v != nil {
 		ok = ok && v.VNI >= 1 && v.VNI <= 16777215 && v.Port >= 1 && v.TTL >= 1 && collector(v.Remote) &&
-			slices.Contains([]Placement{PlacementNode, PlacementPod}, v.Placement) && slices.Contains([]Oversize{Fragment, Refuse}, v.Oversize)
+			(v.Placement == "node" && slices.Contains([]Oversize{"", "fit", "fragment", "refuse"}, v.Oversize) ||
+				v.Placement == "pod" && slices.Contains([]Oversize{"fragment", "refuse"}, v.Oversize) && tap.SnapLength == 0)
 	}
 	if w := tap.Wire; w != nil {
 		seen := map[netip.Addr]bool{}
@@ -132,6 +126,19 @@ func checkTap(t *testing.T, tap Tap) {
 	if !ok {
 		t.Errorf("the reference does not allow %s", show(tap))
 	}
+}
+
+// documentedCopies takes what the reference allows to be said of copies, and nothing where
+// there are none.
+func documentedCopies(tap Tap) bool {
+	if tap.Wire != nil {
+		return tap.Direction == "" && tap.Filter == "" && tap.SampleRate == 0 && tap.SnapLength == 0 && tap.MaxBitrate == 0
+	}
+	_, err := pcapfilter.Compile(tap.Filter, pcapfilter.Kernel)
+	return err == nil && slices.Contains([]Direction{Ingress, Egress, Both}, tap.Direction) &&
+		tap.SampleRate >= 1 && tap.SampleRate <= 1_000_000 &&
+		(tap.SnapLength == 0 || tap.SnapLength >= 64) &&
+		(tap.MaxBitrate == 0 || tap.MaxBitrate >= 64_000 && tap.MaxBitrate <= 1_000_000_000_000)
 }
 
 // collector says whether an address is one of one host's, on any network.

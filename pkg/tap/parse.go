@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-
-	"github.com/podtap/podtap/pkg/pcapfilter"
 )
 
 // Parse reads one tap or a list of taps, as YAML or JSON. It reports every
@@ -63,37 +61,25 @@ func parseTap(position int, item any) (Tap, Errors) {
 		mistakes = append(mistakes, FieldError{Tap: position, Device: device, Field: field, Problem: problem})
 	}}
 
-	t := Tap{Device: o.deviceName("device"), Interface: o.interfaceName("interface")}
-	_, hasDirection := fields["direction"]
-	_, hasFilter := fields["filter"]
-	direction, filter := oneOf(o, "direction", Both, Ingress, Egress, Both), parseFilter(o)
+	t := Tap{
+		Device:     o.deviceName("device"),
+		Interface:  o.interfaceName("interface"),
+		Direction:  oneOf(o, "direction", Both, Ingress, Egress, Both),
+		Filter:     parseFilter(o),
+		SampleRate: uint32(o.number("sampleRate", 1, 1, MaxSampleRate)),
+		SnapLength: parseSnapLength(o),
+		MaxBitrate: parseMaxBitrate(o),
+	}
 	parseSinks(o, &t)
-	const ofWire = "does not go with a wire, which copies nothing"
-	if t.Wire == nil {
-		t.Direction, t.Filter = direction, filter
-	} else {
-		if hasDirection {
-			o.mistake("direction", ofWire)
-		}
-		if hasFilter {
-			o.mistake("filter", ofWire)
-		}
+	if t.Wire != nil {
+		t.Direction, t.SampleRate = "", 0 // the others have no default
+		refuseCopies(o)
+	}
+	if t.SnapLength > 0 && t.VXLAN != nil && t.VXLAN.Placement == PlacementPod {
+		o.mistake("snapLength", "does not go with placement pod, because the cut is made on the node; use placement node, or a veth")
 	}
 	o.unknown()
 	return t, mistakes
-}
-
-// parseFilter reads an expression that the compiler takes.
-func parseFilter(o *object) string {
-	const allowed = "a pcap-filter(7) expression, such as tcp port 443; left out for all packets"
-	filter := o.text("filter", allowed)
-	if filter != "" && strings.TrimSpace(filter) == "" {
-		o.bad("filter", filter, allowed)
-	}
-	if _, err := pcapfilter.Compile(filter, pcapfilter.Kernel); err != nil {
-		o.mistake("filter", err.Error())
-	}
-	return filter
 }
 
 // parseSinks reads the sink and insists that there is exactly one.
@@ -152,16 +138,27 @@ func parseVXLAN(o *object) *VXLAN {
 		}
 		v.Remote = address.Unmap()
 	}
+	v.Oversize = parseOversize(o, v.Placement)
+	o.unknown()
+	return v
+}
+
+// parseOversize reads what happens to copies that do not fit.
+func parseOversize(o *object, placement Placement) Oversize {
+	const name = "oversize"
+	if placement != PlacementPod {
+		return oneOf(o, name, FitIfPossible, Fit, Fragment, Refuse)
+	}
+	// Copies are made to fit on the node, where those of a device in the pod never come by.
+	if v := o.fields[name]; v == string(Fit) {
+		o.take(name)
+		o.mistake(o.path+name, Quote(v)+" is not allowed; placement pod knows only fragment and refuse; use placement node")
+		return Refuse
+	}
 	// A VXLAN device in the pod shares the pod's routes with the packets that it
 	// copies: a copy that does not fit would lower the pod's own path MTU, so
 	// that is done only for those who ask for it.
-	fallback := Fragment
-	if v.Placement == PlacementPod {
-		fallback = Refuse
-	}
-	v.Oversize = oneOf(o, "oversize", fallback, Fragment, Refuse)
-	o.unknown()
-	return v
+	return oneOf(o, name, Refuse, Fragment, Refuse)
 }
 
 // unusable says why copies cannot be sent to an address, "" where they can.

@@ -2,6 +2,7 @@ package tap
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -45,7 +46,7 @@ func show(v any) string {
 }
 
 func TestEveryNotationOfATapMeansTheSame(t *testing.T) {
-	want := []Tap{{Direction: Both, Veth: &Veth{}}}
+	want := []Tap{{Direction: Both, SampleRate: 1, Veth: &Veth{}}}
 	for _, text := range []string{
 		"veth:",
 		"veth: ",
@@ -92,13 +93,13 @@ func TestNothingIsNoTap(t *testing.T) {
 func TestFieldsLeftOutHaveTheirDefaults(t *testing.T) {
 	remote := netip.MustParseAddr("198.18.0.9")
 	vxlan := func(placement Placement, oversize Oversize) Tap {
-		return Tap{Direction: Both, VXLAN: &VXLAN{VNI: 100, Remote: remote, Port: 4789, TTL: 64, Placement: placement, Oversize: oversize}}
+		return Tap{Direction: Both, SampleRate: 1, VXLAN: &VXLAN{VNI: 100, Remote: remote, Port: 4789, TTL: 64, Placement: placement, Oversize: oversize}}
 	}
 	for text, want := range map[string]Tap{
-		"veth:":                                 {Direction: Both, Veth: &Veth{}},
+		"veth:":                                 {Direction: Both, SampleRate: 1, Veth: &Veth{}},
 		"wire:":                                 {Wire: &Wire{}},
-		"vxlan: {vni: 100, remote: 198.18.0.9}": vxlan(PlacementNode, Fragment),
-		"vxlan: {vni: 100, remote: 198.18.0.9, placement: node}": vxlan(PlacementNode, Fragment),
+		"vxlan: {vni: 100, remote: 198.18.0.9}": vxlan(PlacementNode, FitIfPossible),
+		"vxlan: {vni: 100, remote: 198.18.0.9, placement: node}": vxlan(PlacementNode, FitIfPossible),
 		"vxlan: {vni: 100, remote: 198.18.0.9, placement: pod}":  vxlan(PlacementPod, Refuse),
 	} {
 		equal(t, text, one(t, text), want)
@@ -108,15 +109,17 @@ func TestFieldsLeftOutHaveTheirDefaults(t *testing.T) {
 func TestEveryFieldIsRead(t *testing.T) {
 	const head = "device: cap0\ninterface: net1\n"
 	for text, want := range map[string]Tap{
-		head + "direction: ingress\nveth: {hostInterface: tap-of-web}": {Device: "cap0", Interface: "net1", Direction: Ingress,
+		head + "direction: ingress\nveth: {hostInterface: tap-of-web}": {Device: "cap0", Interface: "net1", Direction: Ingress, SampleRate: 1,
 			Veth: &Veth{HostInterface: "tap-of-web"}},
+		head + "filter: tcp\nsampleRate: 100\nsnapLength: 96\nmaxBitrate: 100M\nveth:": {Device: "cap0", Interface: "net1", Direction: Both,
+			Filter: "tcp", SampleRate: 100, SnapLength: 96, MaxBitrate: 100_000_000, Veth: &Veth{}},
 		head + `
 direction: egress
 vxlan: {vni: 16777215, remote: "2001:db8::9", port: 65535, ttl: 255, placement: pod, oversize: fragment}`: {
-			Device: "cap0", Interface: "net1", Direction: Egress,
+			Device: "cap0", Interface: "net1", Direction: Egress, SampleRate: 1,
 			VXLAN: &VXLAN{VNI: MaxVNI, Remote: netip.MustParseAddr("2001:db8::9"), Port: 65535, TTL: 255, Placement: PlacementPod, Oversize: Fragment}},
 		`direction: both
-vxlan: {vni: 1, remote: 198.18.0.9, port: 1, ttl: 1, placement: node, oversize: refuse}`: {Direction: Both,
+vxlan: {vni: 1, remote: 198.18.0.9, port: 1, ttl: 1, placement: node, oversize: refuse}`: {Direction: Both, SampleRate: 1,
 			VXLAN: &VXLAN{VNI: 1, Remote: netip.MustParseAddr("198.18.0.9"), Port: 1, TTL: 1, Placement: PlacementNode, Oversize: Refuse}},
 		head + `
 wire:
@@ -173,11 +176,19 @@ func TestADirectionIncludesItselfAndBothIncludesEach(t *testing.T) {
 	}
 }
 
+func TestATapSamplesUnlessItCopiesEachPacket(t *testing.T) {
+	for rate, want := range map[uint32]bool{0: false, 1: false, 2: true, MaxSampleRate: true} {
+		equal(t, fmt.Sprint("samples at ", rate), Tap{SampleRate: rate}.Samples(), want)
+	}
+}
+
 func TestMarshalledTapsParseBackToTheSame(t *testing.T) {
 	roundTrip(t, parse(t, `
 - veth:
 - {device: a, interface: net1, direction: ingress, veth: {hostInterface: tap-a}}
 - {filter: 'tcp[13] & 2 != 0 and ip proto \tcp', veth: }
+- {sampleRate: 1000000, snapLength: 65535, maxBitrate: 1T, veth: }
+- {sampleRate: 10, snapLength: 64, maxBitrate: 64001, vxlan: {vni: 100, remote: 198.18.0.9, oversize: fit}}
 - vxlan: {vni: 100, remote: 198.18.0.9}
 - vxlan: {vni: 100, remote: "2001:db8::9", port: 8472, ttl: 3, placement: pod, oversize: fragment}
 - vxlan: {vni: 100, remote: "::ffff:198.18.0.9", placement: pod}

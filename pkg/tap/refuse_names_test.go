@@ -79,13 +79,20 @@ func TestAChoiceIsOneOfItsWords(t *testing.T) {
 	onlyMistake(t, "{veth: {}, direction: [ingress]}", "direction", "a list of 1 is not allowed; it must be one of ingress, egress, both")
 	const vxlan = "vxlan: {vni: 1, remote: 198.18.0.9, "
 	onlyMistake(t, vxlan+"placement: host}", "vxlan.placement", `"host" is not allowed; it must be one of node, pod`)
-	onlyMistake(t, vxlan+"oversize: drop}", "vxlan.oversize", `"drop" is not allowed; it must be one of fragment, refuse`)
-	onlyMistake(t, vxlan+"oversize: 1}", "vxlan.oversize", `1 is not allowed; it must be one of fragment, refuse`)
+	onlyMistake(t, vxlan+"oversize: drop}", "vxlan.oversize", `"drop" is not allowed; it must be one of fit, fragment, refuse`)
+	onlyMistake(t, vxlan+"oversize: 1}", "vxlan.oversize", `1 is not allowed; it must be one of fit, fragment, refuse`)
+	onlyMistake(t, vxlan+"oversize: ''}", "vxlan.oversize", `"" is not allowed; it must be one of fit, fragment, refuse`)
+	onlyMistake(t, vxlan+"placement: pod, oversize: drop}", "vxlan.oversize", `"drop" is not allowed; it must be one of fragment, refuse`)
 }
 
-func TestAWireHasNoDirection(t *testing.T) {
-	for _, direction := range []string{"ingress", "egress", "both"} {
-		onlyMistake(t, "{wire: {}, direction: "+direction+"}", "direction", "does not go with a wire, which copies nothing")
+func TestAWireHasNothingThatIsOfCopies(t *testing.T) {
+	for _, c := range []struct{ field, value string }{
+		{"direction", "ingress"}, {"direction", "egress"}, {"direction", "both"}, {"filter", "tcp"},
+		{"sampleRate", "10"}, {"snapLength", "96"}, {"maxBitrate", "100M"},
+		// Not even what would change nothing.
+		{"sampleRate", "1"}, {"snapLength", "0"},
+	} {
+		onlyMistake(t, "{wire: {}, "+c.field+": "+c.value+"}", c.field, c.field+": does not go with a wire, which copies nothing")
 	}
 }
 

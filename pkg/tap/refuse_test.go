@@ -52,7 +52,7 @@ func onlyMistake(t *testing.T, text, field string, words ...string) {
 
 func TestUnknownFieldIsNamedWithTheKnownOnes(t *testing.T) {
 	const (
-		ofTap   = "is an unknown field; known are device, interface, direction, filter, veth, vxlan, wire"
+		ofTap   = "is an unknown field; known are device, interface, direction, filter, sampleRate, snapLength, maxBitrate, veth, vxlan, wire"
 		ofVeth  = "is an unknown field; known are hostInterface"
 		ofVXLAN = "is an unknown field; known are vni, port, ttl, placement, remote, oversize"
 		ofWire  = "is an unknown field; known are hostInterface, addresses, hostAddresses, mtu"
@@ -63,11 +63,12 @@ func TestUnknownFieldIsNamedWithTheKnownOnes(t *testing.T) {
 		// What an author might expect: to ignore these would be to copy what he
 		// excluded.
 		{"{veth: {}, Filter: tcp}", "Filter", ofTap},
-		{"{veth: {}, sampleRate: 10}", "sampleRate", ofTap},
-		{"{veth: {}, snapLength: 96}", "snapLength", ofTap},
-		{"{veth: {}, maxBitrate: 100M}", "maxBitrate", ofTap},
+		{"{veth: {}, samplerate: 10}", "samplerate", ofTap},
+		{"{veth: {}, snaplen: 96}", "snaplen", ofTap},
+		{"{veth: {}, maxBandwidth: 100M}", "maxBandwidth", ofTap},
 		{"veth: {device: a}", "veth.device", ofVeth},
 		{"vxlan: {vni: 1, remote: 198.18.0.9, id: 1}", "vxlan.id", ofVXLAN},
+		{"vxlan: {vni: 1, remote: 198.18.0.9, snapLength: 96}", "vxlan.snapLength", ofVXLAN},
 		{"vxlan: {vni: 1, remote: 198.18.0.9, node: worker}", "vxlan.node", ofVXLAN},
 		{"vxlan: {vni: 1, remote: 198.18.0.9, service: collector}", "vxlan.service", ofVXLAN},
 		{"wire: {address: 198.18.0.2/24}", "wire.address", ofWire},

@@ -66,10 +66,10 @@ type Oversize string
 
 const (
 	// FitIfPossible is Fit, and Fragment on a kernel that cannot; it is what a tap has that
-	// leaves the field out.
+	// leaves the field out, unless it has PlacementPod.
 	FitIfPossible Oversize = ""
 	// Fit makes the copy fit: TCP is segmented smaller and loses nothing, anything else is
-	// cut to the path.
+	// cut to the path. It does not go with PlacementPod.
 	Fit Oversize = "fit"
 	// Fragment sends the copy whole, in IP fragments.
 	Fragment Oversize = "fragment"
@@ -94,7 +94,7 @@ type Tap struct {
 	// and 0, copy all. It is at most MaxSampleRate. A wire has none.
 	SampleRate uint32 `json:"sampleRate,omitempty"`
 	// SnapLength is how many bytes are kept of a copy, from the Ethernet header on,
-	// MinSnapLength to MaxSnapLength; 0 keeps all. A wire has none.
+	// MinSnapLength to MaxSnapLength; 0 keeps all. A wire has none, nor has PlacementPod.
 	SnapLength uint16 `json:"snapLength,omitempty"`
 	// MaxBitrate is what the copies may have together, in bits of their frames per second;
 	// what exceeds it is dropped. 0 is no limit. A wire has none.

@@ -44,7 +44,7 @@ func TestWhatFollowsTheFirstDocumentIsRefused(t *testing.T) {
 	}
 	// The end of a document may be written, with nothing behind it.
 	for _, text := range []string{"veth:\n...", "---\nveth:\n...\n# the end\n"} {
-		equal(t, text, one(t, text), Tap{Direction: Both, Veth: &Veth{}})
+		equal(t, text, one(t, text), Tap{Direction: Both, SampleRate: 1, Veth: &Veth{}})
 	}
 }
 
@@ -221,19 +221,21 @@ func TestALongValueIsCutInTheMessage(t *testing.T) {
 
 func TestSeveralMistakesAreReportedTogether(t *testing.T) {
 	errs := mistakes(t, `
-- {device: lo, interface: a/b, direction: up, veth: {hostInterface: a b, x: 1}, filter: tcp port x, bpf: 1}
+- {device: lo, interface: a/b, direction: up, veth: {hostInterface: a b, x: 1}, filter: tcp port x, bpf: 1, sampleRate: 0, snapLength: 1, maxBitrate: 1}
 - {device: ok, vxlan: {vni: 0, port: 0, ttl: 0, placement: x, oversize: y, remote: 127.0.0.1}}
 - {veth: {}}
-- {wire: {mtu: 1, addresses: [x], hostAddresses: [y]}, direction: both}
+- {wire: {mtu: 1, addresses: [x], hostAddresses: [y]}, maxBitrate: 1G, snapLength: 96, sampleRate: 2, filter: tcp, direction: both}
+- {snapLength: 96, vxlan: {vni: 1, remote: 198.18.0.9, placement: pod, oversize: fit}}
 `)
 	var got []string
 	for _, e := range errs {
 		got = append(got, fmt.Sprintf("%d %s %s", e.Tap, e.Device, e.Field))
 	}
 	equal(t, "mistakes", got, []string{
-		"1 lo device", "1 lo interface", "1 lo direction", "1 lo filter", "1 lo veth.hostInterface", "1 lo veth.x", "1 lo bpf",
+		"1 lo device", "1 lo interface", "1 lo direction", "1 lo filter", "1 lo sampleRate", "1 lo snapLength", "1 lo maxBitrate", "1 lo veth.hostInterface", "1 lo veth.x", "1 lo bpf",
 		"2 ok vxlan.vni", "2 ok vxlan.port", "2 ok vxlan.ttl", "2 ok vxlan.placement", "2 ok vxlan.remote", "2 ok vxlan.oversize",
-		"4  wire.addresses[0]", "4  wire.hostAddresses[0]", "4  wire.mtu", "4  direction",
+		"4  wire.addresses[0]", "4  wire.hostAddresses[0]", "4  wire.mtu", "4  direction", "4  filter", "4  sampleRate", "4  snapLength", "4  maxBitrate",
+		"5  vxlan.oversize", "5  snapLength",
 	})
 }
 
