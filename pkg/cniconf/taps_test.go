@@ -113,7 +113,7 @@ func TestArgumentsThatSayTheSameStillMakeTheTapTheAuthors(t *testing.T) {
 
 func TestBadArgumentsOfAnAttachmentAreCode104(t *testing.T) {
 	for args, message := range map[string]string{
-		`{"ips":["198.18.0.2/24"]}`:             "ips: is an unknown field; known are device, interface, direction, filter, veth, vxlan, wire",
+		`{"ips":["198.18.0.2/24"]}`:             "ips: is an unknown field; known are device, interface, direction, filter, sampleRate, snapLength, maxBitrate, veth, vxlan, wire",
 		`{"vxlan":{"node":"x"}}`:                "vxlan.node: is an unknown field",
 		`{"vxlan":{"vni":0}}`:                   "vxlan.vni: 0 is not allowed",
 		`{"vxlan":{"remote":"127.0.0.1"}}`:      `vxlan.remote: "127.0.0.1" is a loopback address`,

@@ -63,7 +63,10 @@ type mirred struct {
 }
 
 // countsOnly says that there is no mirror but the one that counts.
-func (m *mirred) countsOnly() bool { return m.cookie.flags()&(ofAll|ofMatched) != 0 }
+func (m *mirred) countsOnly() bool { return m.role() != 0 }
+
+// role is what a tap's rule is there for, by its cookie: 0 for copying.
+func (m *mirred) role() byte { return m.cookie.flags() & (ofAll | ofMatched) }
 
 // action is an action of a rule as the kernel has it.
 type action struct {

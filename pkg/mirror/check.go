@@ -54,6 +54,9 @@ func (p *Pod) CheckOwned(owner Owner) ([]string, error) {
 	for m, l := range marks {
 		if m.ownedBy(owner) {
 			t, err := p.told(m, l)
+			if err == nil && t.Wire == nil {
+				err = p.toldMore(&t, m, l)
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -65,42 +68,6 @@ func (p *Pod) CheckOwned(owner Owner) ([]string, error) {
 		}
 	}
 	return p.checkAll(owner, want)
-}
-
-// told is the tap as its device and its relay tell of it.
-func (p *Pod) told(m mark, l *link) (tap.Tap, error) {
-	t := tap.Tap{Device: m.Device, Interface: m.Interface, Direction: m.Direction}
-	var c collector
-	switch {
-	case m.Relay != "":
-		relay, err := p.node.linkByName(m.Relay)
-		if err != nil {
-			return t, err
-		}
-		if relay != nil {
-			c, _ = relayMark(relay)
-		}
-		t.VXLAN = &tap.VXLAN{Placement: tap.PlacementNode}
-	case l.kind == "vxlan":
-		list, err := p.destinations(l.index)
-		if err != nil {
-			return t, err
-		}
-		if len(list) == 1 {
-			c = list[0]
-		}
-		c.TTL = l.vxlan.ttl
-		t.VXLAN = &tap.VXLAN{Placement: tap.PlacementPod}
-	case m.Direction == "":
-		t.Wire = &tap.Wire{MTU: l.mtu}
-		return t, nil
-	default:
-		t.Veth = &tap.Veth{}
-		return t, nil
-	}
-	t.VXLAN.Remote, t.VXLAN.VNI, t.VXLAN.Port, t.VXLAN.TTL = c.Remote, c.VNI, c.Port, c.TTL
-	t.VXLAN.Oversize = tap.Fragment
-	return t, nil
 }
 
 func (p *Pod) check(owner Owner, w wanted) ([]string, error) {
@@ -122,6 +89,15 @@ func (p *Pod) check(owner Owner, w wanted) ([]string, error) {
 	}
 	if w.filter != unknownFilter && m.Filter != m.withFilter(w.filter).Filter {
 		problems = append(problems, "it was made with another filter")
+	}
+	if t.Wire == nil {
+		problem, err := p.capProblem(device, t.MaxBitrate)
+		if err != nil {
+			return nil, err
+		}
+		if problem != "" {
+			problems = append(problems, problem)
+		}
 	}
 	var more []string
 	switch {
@@ -246,23 +222,38 @@ func (w wanted) ruleProblem(rules []installed, included bool, device int) string
 		return "its rule mirrors to a device that is not the tap's"
 	case !w.fits(copies[0]):
 		return "its rule has another program"
-	case w.filter != "" && w.filter != unknownFilter && copies[0].mirred.counted != uncounted && counts != 1:
-		return fmt.Sprintf("has %d rules that count what comes to its filter, instead of one", counts)
+	case copies[0].mirred.counted != uncounted && !w.countsWith(counts):
+		return fmt.Sprintf("has %d rules that count what comes to its filter and what that matches, instead of one for each that it has", counts)
 	}
 	return ""
+}
+
+// countsWith says whether a tap can have so many rules that only count.
+func (w wanted) countsWith(rules int) bool {
+	if w.Samples() {
+		rules--
+	}
+	if w.filter == unknownFilter {
+		return rules == 0 || rules == 1
+	}
+	return rules == 1 == (w.filter != "") && rules >= 0 && rules <= 1
 }
 
 // fits says whether a rule's program can be the tap's. Whatever a filter matches, copies are
 // not copied again.
 func (w wanted) fits(r installed) bool {
-	guard := guardOf(w.Tap)
+	guard, some := guardOf(w.Tap), w.filter != "" && w.filter != unknownFilter
 	if r.kind != "bpf" {
-		return len(guard) == 1 && (w.filter == "" || w.filter == unknownFilter) // u32, which matches all
+		return len(guard) == 1 && !some && !w.Samples() // u32, which matches all
 	}
-	if slices.Equal(r.program, guard) {
-		return w.filter == "" || w.filter == unknownFilter || w.VXLAN == nil
+	program, ok := unsampled(r.program, w.SampleRate)
+	if !ok {
+		return false
 	}
-	return w.filter != "" && (w.VXLAN == nil || goesOnWith(r.program, guard))
+	if slices.Equal(program, guard) {
+		return !some || w.VXLAN == nil
+	}
+	return w.filter != "" && (w.VXLAN == nil || goesOnWith(program, guard))
 }
 
 // marks are those of all taps' devices in a namespace.

@@ -8,18 +8,22 @@ import (
 	"github.com/podtap/podtap/pkg/tap"
 )
 
+// hostOf is a tap's end on the node and its mark; nil where there is none.
+func (p *Pod) hostOf(owner Owner, device string) (*link, mark, error) {
+	marks, err := p.node.marks()
+	for m, l := range marks {
+		if m.ownedBy(owner) && m.Device == device {
+			return l, m, err
+		}
+	}
+	return nil, mark{}, err
+}
+
 // checkHost checks the tap's end on the node, and its relay.
 func (p *Pod) checkHost(owner Owner, t tap.Tap) ([]string, error) {
-	marks, err := p.node.marks()
+	host, at, err := p.hostOf(owner, t.Device)
 	if err != nil {
 		return nil, err
-	}
-	var host *link
-	var at mark
-	for m, l := range marks {
-		if m.ownedBy(owner) && m.Device == t.Device {
-			host, at = l, m
-		}
 	}
 	if host == nil {
 		return []string{"its device on the node is missing"}, nil
@@ -29,13 +33,69 @@ func (p *Pod) checkHost(owner Owner, t tap.Tap) ([]string, error) {
 		return nil, err
 	}
 	var more []string
+	if t.Wire == nil {
+		more, err = p.checkTrim(host, at, t)
+	}
+	if err != nil {
+		return nil, err
+	}
+	problems = append(problems, more...)
 	switch {
 	case t.Wire != nil:
 		more, err = p.node.checkWire(host, t.Wire.HostAddresses)
 	case t.VXLAN != nil:
 		more, err = p.checkRelay(host, at, t)
+	default:
+		more = nil
 	}
 	return append(problems, more...), err
+}
+
+// checkTrim checks what is done to a tap's copies on the node. A tap that leaves it open
+// whether they are to fit has what the kernel could do when it was made.
+func (p *Pod) checkTrim(host *link, m mark, t tap.Tap) ([]string, error) {
+	at, err := p.node.trimAt(host)
+	if err != nil {
+		return nil, err
+	}
+	var problems []string
+	if at.Snap != int(t.SnapLength) {
+		problems = append(problems, fmt.Sprintf("%s cuts copies to %s instead of %s", host.name, bytesKept(at.Snap), bytesKept(int(t.SnapLength))))
+	}
+	mayNot := t.VXLAN != nil && t.VXLAN.Oversize == tap.FitIfPossible
+	switch fit := at.Path > 0; {
+	case fits(t.VXLAN) && !fit && !mayNot:
+		problems = append(problems, fmt.Sprintf("%s does not make copies fit the path", host.name))
+	case fit && !fits(t.VXLAN):
+		problems = append(problems, fmt.Sprintf("%s makes copies fit the path, which the tap does not ask for", host.name))
+	}
+	if at.Fits() {
+		relay, err := p.node.linkByName(m.Relay)
+		if err != nil {
+			return nil, err
+		}
+		if relay != nil && relay.index != at.Relay {
+			problems = append(problems, fmt.Sprintf("%s sends parts of copies to another device than the relay %s", host.name, m.Relay))
+		}
+	}
+	if at.Trims() {
+		problem, err := p.segmentationProblem(t.Device, segmentationOf(at.Spec))
+		if err != nil {
+			return nil, err
+		}
+		if problem != "" {
+			problems = append(problems, problem)
+		}
+	}
+	return problems, nil
+}
+
+// bytesKept words a snap length.
+func bytesKept(n int) string {
+	if n == 0 {
+		return "nothing less than whole packets"
+	}
+	return fmt.Sprintf("%d bytes", n)
 }
 
 // checkRelay checks that a tap's end on the node feeds the relay to its collector.
@@ -56,7 +116,7 @@ func (p *Pod) checkRelay(host *link, at mark, t tap.Tap) ([]string, error) {
 		return nil, err
 	}
 	if !slices.ContainsFunc(redirect, func(r installed) bool {
-		return r.priority == redirectPriority && r.mirred != nil && r.mirred.redirect && r.mirred.to == relay.index
+		return r.priority <= redirectPriority && r.mirred != nil && r.mirred.redirect && r.mirred.to == relay.index
 	}) {
 		problems = append(problems, fmt.Sprintf("%s does not redirect to the relay %s", host.name, at.Relay))
 	}

@@ -46,7 +46,7 @@ func ParseBitrate(s string) (Bitrate, bool) {
 		}
 	}
 	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil || n > uint64(MaxBitrate/factor) {
+	if err != nil || n > uint64(MaxBitrate/factor) || s[0] == '0' {
 		return 0, false
 	}
 	b := Bitrate(n) * factor

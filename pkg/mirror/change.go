@@ -1,0 +1,291 @@
+package mirror
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/podtap/podtap/pkg/mirror/internal/trim"
+	"github.com/podtap/podtap/pkg/tap"
+)
+
+// Change makes another tap of one that an owner has, in place: with another filter, sample,
+// cut, cap, destination, or way with what is too large. Each packet is copied once, by what
+// was in force when it came; what the tap has counted stands, but where the new tap counts
+// something that the old one did not, or the other way round: then its directions begin at
+// zero. Other differences, and another destination of a tap of placement pod, are errors that
+// wrap ErrUnsupported. To a tap without a cap one is added, or taken away, in some
+// milliseconds, in which the copies are dropped, and counted. If Change fails, the tap is as
+// it was. The caller holds the pod's lock.
+func (p *Pod) Change(owner Owner, was, is tap.Tap) (Made, error) {
+	made, err := p.change(owner, was, is)
+	if err == nil {
+		return made, nil
+	}
+	if !errors.Is(err, ErrUnsupported) { // which is found out before anything is changed
+		if _, undo := p.change(owner, is, was); undo != nil {
+			err = errors.Join(err, fmt.Errorf("change it back: %w", undo))
+		}
+	}
+	return Made{}, err
+}
+
+// changer changes one tap.
+type changer struct {
+	builder
+	device *link // in the pod
+	onNode *link // the tap's end on the node; nil of placement pod
+	was    attached
+}
+
+func (p *Pod) change(owner Owner, was, is tap.Tap) (Made, error) {
+	if err := changeable(was, is); err != nil {
+		return Made{}, err
+	}
+	c := &changer{builder: builder{pod: p, node: p.node, tap: is}}
+	if err := c.find(owner); err != nil {
+		return Made{}, err
+	}
+	rules, err := rulesOf(is, newCookie(owner, is.Device, 0), c.device.index)
+	if err != nil {
+		return Made{}, err
+	}
+	c.mark.Filter = filterHash(is.Filter)
+	for _, step := range []func() error{
+		c.remark,
+		func() error { return p.changeRules(c.tapped, c.qdisc, hooksOf(is), rules) },
+		c.recap,
+		c.redirect,
+	} {
+		if err := step(); err != nil {
+			return Made{}, err
+		}
+	}
+	return c.made, nil
+}
+
+// changeable says why one tap cannot become another in place, nil where it can.
+func changeable(was, is tap.Tap) error {
+	fixed := func(t tap.Tap) tap.Tap {
+		t.Filter, t.SampleRate, t.SnapLength, t.MaxBitrate = "", 0, 0, 0
+		if t.VXLAN != nil {
+			v := tap.VXLAN{Placement: t.VXLAN.Placement}
+			if v.Placement == tap.PlacementPod {
+				// The kernel has no way to exchange a VXLAN device's default destination: two would
+				// be there for a moment, or none.
+				v.Remote, v.VNI, v.Port, v.TTL = t.VXLAN.Remote, t.VXLAN.VNI, t.VXLAN.Port, t.VXLAN.TTL
+			}
+			t.VXLAN = &v
+		}
+		return t
+	}
+	a, b := fixed(was), fixed(is)
+	what := ""
+	switch {
+	case was.Wire != nil || is.Wire != nil:
+		what = "a wire"
+	case a.Device != b.Device || a.Interface != b.Interface || a.Direction != b.Direction:
+		what = "its device, interface and direction"
+	case a.Sink() != b.Sink() || a.HostInterface() != b.HostInterface():
+		what = "its sink"
+	case a.VXLAN != nil && *a.VXLAN != *b.VXLAN:
+		what = "its placement, and with placement pod its destination,"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w: %s cannot be changed in place; remove the tap and add the other", ErrUnsupported, what)
+}
+
+// find finds what there is of the tap, and whether it can become the other.
+func (c *changer) find(owner Owner) error {
+	var err error
+	if c.device, err = c.pod.findLink(c.tap.Device); err != nil {
+		return err
+	}
+	m, isTap := linkMark(c.device)
+	if !isTap || !m.ownedBy(owner) {
+		return fmt.Errorf("device: %s is not this owner's tap", c.tap.Device)
+	}
+	c.mark = m
+	if err := c.prepare(); err != nil {
+		return err
+	}
+	if c.tap.VXLAN != nil && c.tap.VXLAN.Placement == tap.PlacementPod {
+		return nil
+	}
+	if c.onNode, _, err = c.pod.hostOf(owner, c.tap.Device); err != nil {
+		return err
+	}
+	if c.onNode == nil {
+		return fmt.Errorf("the tap %s has lost its device on the node", c.tap.Device)
+	}
+	c.host = c.onNode.name
+	c.was, err = c.node.trimAt(c.onNode)
+	return err
+}
+
+// remark writes the mark into the devices' aliases.
+func (c *changer) remark() error {
+	if c.onNode != nil {
+		if err := c.node.setAlias(c.onNode, c.mark.alias()); err != nil {
+			return err
+		}
+	}
+	return c.pod.setAlias(c.device, c.mark.alias())
+}
+
+// recap changes the cap.
+func (c *changer) recap() error {
+	shapes, err := c.pod.shapes()
+	if err != nil || shapes[c.device.index].rate == c.tap.MaxBitrate {
+		return err
+	}
+	return c.pod.setCap(c.device, c.tap.MaxBitrate)
+}
+
+// redirect changes what is done to copies on the node, and where they go.
+func (c *changer) redirect() error {
+	switch {
+	case c.onNode == nil:
+		return nil
+	case c.tap.VXLAN == nil:
+		return c.retrim(nil)
+	}
+	before := c.mark.Relay
+	err := c.node.withLock(func() error {
+		relay, err := c.node.ensureRelay(collectorOf(c.tap.VXLAN))
+		if err != nil {
+			return err
+		}
+		if relay.name == before {
+			return c.retrim(relay)
+		}
+		c.mark.Relay = relay.name
+		if err := c.remark(); err != nil {
+			return err
+		}
+		// Over a narrower path nothing may go that does not fit.
+		steps := []func() error{
+			func() error { return c.retrim(relay) },
+			func() error { return c.pointAt(relay) },
+		}
+		if c.trimSpec(relay).Path > c.was.Path {
+			slices.Reverse(steps)
+		}
+		return errors.Join(steps[0](), steps[1]())
+	})
+	if err == nil && c.mark.Relay != before {
+		err = c.node.takeDown(func(*link) bool { return false }) // the relay that was, if it has no other user
+	}
+	return err
+}
+
+// pointAt makes the tap's end on the node redirect to another relay.
+func (c *changer) pointAt(relay *link) error {
+	rules, err := c.node.rules(c.onNode.index, hookIngress)
+	if err != nil {
+		return err
+	}
+	for _, r := range rules {
+		if r.mirred != nil && r.mirred.redirect {
+			to := rule{program: matchAll(), mirred: &mirred{redirect: true, to: relay.index, cookie: r.mirred.cookie}}
+			return c.node.replaceRule("redirect "+c.host+" to "+relay.name, r, to)
+		}
+	}
+	return fmt.Errorf("%s has lost its redirect", c.host)
+}
+
+// retrim changes how copies are trimmed. What may come to the node whole is less before, or
+// more after.
+func (c *changer) retrim(relay *link) error {
+	s := c.trimSpec(relay)
+	now := segmentationOf(c.was.Spec)
+	if next := segmentationOf(s); next > now {
+		if err := c.pod.setSegmentation(c.device.name, next); err != nil {
+			return err
+		}
+		now = next
+	}
+	if err := c.orWhole(c.node.setTrim(c.onNode, relay != nil, c.was, s), &s); err != nil {
+		return err
+	}
+	if next := segmentationOf(s); next < now {
+		return c.pod.setSegmentation(c.device.name, next)
+	}
+	return nil
+}
+
+// orWhole swallows the error of a kernel without eBPF, where the tap leaves open whether its
+// copies fit.
+func (c *changer) orWhole(err error, s *trim.Spec) error {
+	if errors.Is(err, errNoEBPF) && c.tap.SnapLength == 0 && c.tap.VXLAN.Oversize == tap.FitIfPossible && !c.was.Trims() {
+		*s = trim.Spec{}
+		c.warnOfOversize(err)
+		return nil
+	}
+	return err
+}
+
+// changeRules replaces a tap's rules at its hooks by others.
+func (p *Pod) changeRules(l *link, qdisc string, hooks []uint32, rules []rule) error {
+	present, err := p.allRules(l.index, qdisc)
+	if err != nil {
+		return err
+	}
+	for _, hook := range hooks {
+		if present, err = p.changeHook(l, hook, rules, present); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changeHook replaces a tap's rules at one hook. Those that count what they counted before
+// keep their actions, which have the counts.
+func (p *Pod) changeHook(l *link, hook uint32, rules []rule, present []installed) ([]installed, error) {
+	mine := map[byte]installed{}
+	for _, r := range present {
+		if r.marked && r.mirred != nil && r.mirred.cookie.sameTap(rules[0].mirred.cookie) && (r.mirred.cookie.flags()&ofEgress != 0) == (hook == hookEgress) {
+			mine[r.mirred.role()] = r
+		}
+	}
+	was, there := mine[0]
+	switch {
+	case !there:
+		return present, fmt.Errorf("the tap has lost its rule on %s", l.name)
+	case was.kind != "bpf":
+		return present, fmt.Errorf("%w: this kernel lacks cls_bpf, whose rules can be replaced in place", ErrUnsupported)
+	}
+	owns := was.mirred.cookie.flags()&ownClsact != 0
+	var next []rule
+	for _, r := range rules {
+		if r = r.at(l, was.hook, hook, owns, was.mirred.counted); !r.useless() {
+			next = append(next, r)
+		}
+	}
+	same := len(next) == len(mine) && !slices.ContainsFunc(next, func(r rule) bool { _, there := mine[r.mirred.role()]; return !there })
+	for _, r := range next {
+		old, there := mine[r.mirred.role()]
+		delete(mine, r.mirred.role())
+		var err error
+		switch {
+		case !there:
+			_, present, err = p.attachRule(l, r, present)
+		case same && slices.Equal(old.program, r.program):
+		default:
+			if same {
+				r.mirred.first, r.mirred.second = old.mirred.first, old.mirred.second
+			}
+			err = p.replaceRule("change the tap on "+l.name, old, r)
+		}
+		if err != nil {
+			return present, err
+		}
+	}
+	for _, r := range mine {
+		if err := p.deleteRule(r); err != nil {
+			return present, err
+		}
+	}
+	return present, nil
+}
