@@ -78,8 +78,15 @@ type action struct {
 	to       int    // of a mirred, the device; 0 where it has been deleted
 	block    uint32 // of a mirred, in place of a device
 	mtu      uint32 // of a police action
+	age      uint64 // since it was made, in the kernel's ticks of 10 ms
 	counts   actionCounts
 }
+
+// Attributes that have a struct tcf_t, of linux/pkt_cls.h.
+const (
+	mirredTimes = 1 // TCA_MIRRED_TM
+	policeTimes = 6 // TCA_POLICE_TM
+)
 
 // actionCounts are an action's statistics.
 type actionCounts struct {
@@ -104,6 +111,8 @@ func parseAction(value []byte) (a action) {
 					a.number = number(value)
 					a.redirect = binary.NativeEndian.Uint32(value[20:]) == mirredRedirect
 					a.to = int(binary.NativeEndian.Uint32(value[24:]))
+				case (a.kind == "mirred" && kind == mirredTimes || a.kind == "police" && kind == policeTimes) && len(value) >= 8:
+					a.age = binary.NativeEndian.Uint64(value)
 				case a.kind == "mirred" && kind == mirredBlock:
 					a.block = number(value)
 				case a.kind == "police" && kind == nl.TCA_POLICE_TBF && len(value) >= sizeofPoliceParameters:

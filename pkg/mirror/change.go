@@ -19,15 +19,21 @@ import (
 // it was. The caller holds the pod's lock.
 func (p *Pod) Change(owner Owner, was, is tap.Tap) (Made, error) {
 	made, err := p.change(owner, was, is)
-	if err == nil {
-		return made, nil
-	}
-	if !errors.Is(err, ErrUnsupported) { // which is found out before anything is changed
+	if err != nil && !errors.Is(err, ErrUnsupported) { // which is found out before anything is changed
 		if _, undo := p.change(owner, is, was); undo != nil {
 			err = errors.Join(err, fmt.Errorf("change it back: %w", undo))
 		}
 	}
-	return Made{}, err
+	if was.VXLAN != nil && is.VXLAN != nil && collectorOf(was.VXLAN) != collectorOf(is.VXLAN) {
+		// The relay that was, or was to be, if it has no other user. A sweep takes it, too.
+		if left := p.node.takeDown(func(*link) bool { return false }); left != nil {
+			made.Warnings = append(made.Warnings, fmt.Sprintf("a relay without users may be left: %v", left))
+		}
+	}
+	if err != nil {
+		return Made{}, err
+	}
+	return made, nil
 }
 
 // changer changes one tap.
@@ -151,46 +157,40 @@ func (c *changer) redirect() error {
 	case c.tap.VXLAN == nil:
 		return c.retrim(nil)
 	}
-	before := c.mark.Relay
-	err := c.node.withLock(func() error {
+	return c.node.withLock(func() error {
 		relay, err := c.node.ensureRelay(collectorOf(c.tap.VXLAN))
 		if err != nil {
 			return err
 		}
-		if relay.name == before {
-			return c.retrim(relay)
-		}
-		c.mark.Relay = relay.name
-		if err := c.remark(); err != nil {
-			return err
+		if relay.name != c.mark.Relay {
+			c.mark.Relay = relay.name
+			if err := c.remark(); err != nil {
+				return err
+			}
 		}
 		// Over a narrower path nothing may go that does not fit.
-		steps := []func() error{
-			func() error { return c.retrim(relay) },
-			func() error { return c.pointAt(relay) },
-		}
 		if c.trimSpec(relay).Path > c.was.Path {
-			slices.Reverse(steps)
+			return errors.Join(c.pointAt(relay), c.retrim(relay))
 		}
-		return errors.Join(steps[0](), steps[1]())
+		return errors.Join(c.retrim(relay), c.pointAt(relay))
 	})
-	if err == nil && c.mark.Relay != before {
-		err = c.node.takeDown(func(*link) bool { return false }) // the relay that was, if it has no other user
-	}
-	return err
 }
 
-// pointAt makes the tap's end on the node redirect to another relay.
+// pointAt makes the tap's end on the node redirect to a relay.
 func (c *changer) pointAt(relay *link) error {
 	rules, err := c.node.rules(c.onNode.index, hookIngress)
 	if err != nil {
 		return err
 	}
 	for _, r := range rules {
-		if r.mirred != nil && r.mirred.redirect {
-			to := rule{program: matchAll(), mirred: &mirred{redirect: true, to: relay.index, cookie: r.mirred.cookie}}
-			return c.node.replaceRule("redirect "+c.host+" to "+relay.name, r, to)
+		if r.mirred == nil || !r.mirred.redirect {
+			continue
 		}
+		if r.mirred.to == relay.index {
+			return nil
+		}
+		to := rule{program: matchAll(), mirred: &mirred{redirect: true, to: relay.index, cookie: r.mirred.cookie}}
+		return c.node.replaceRule("redirect "+c.host+" to "+relay.name, r, to)
 	}
 	return fmt.Errorf("%s has lost its redirect", c.host)
 }

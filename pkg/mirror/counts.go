@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -134,26 +133,31 @@ func (n *namespace) countMirrors(most int) (counted, error) {
 	if err != nil {
 		return nil, err
 	}
-	counting := map[cookie]*action{}
+	counting, mirrors := map[cookie]*action{}, map[cookie]*action{}
 	note := func(actions []action) {
 		for i := range actions {
-			if a := &actions[i]; a.marked && a.counting() != uncounted && counting[a.cookie] == nil {
-				counting[a.cookie] = a
+			switch a := &actions[i]; {
+			case !a.marked || a.redirect:
+			case a.counting() != uncounted:
+				newest(counting, a)
+			case a.block == 0:
+				newest(mirrors, a)
 			}
 		}
 	}
 	note(actions)
-	mirrors := slices.DeleteFunc(slices.Clone(actions), func(a action) bool { return !a.marked || a.block != 0 || a.redirect })
-	if slices.ContainsFunc(mirrors, func(a action) bool { return counting[a.cookie] == nil }) {
-		police, err := n.actions("police", most)
-		if err != nil {
-			return nil, err
+	for of := range mirrors {
+		if counting[of] == nil {
+			police, err := n.actions("police", most)
+			if err != nil {
+				return nil, err
+			}
+			note(police)
+			break
 		}
-		note(police)
 	}
 	found := counted{}
-	for i := range mirrors {
-		a := &mirrors[i]
+	for _, a := range mirrors {
 		of, direction := a.cookie.plain(), tap.Ingress
 		if a.cookie.flags()&ofEgress != 0 {
 			direction = tap.Egress
@@ -169,6 +173,14 @@ func (n *namespace) countMirrors(most int) (counted, error) {
 		}
 	}
 	return found, nil
+}
+
+// newest keeps the youngest action of each rule: of a rule that was replaced the kernel frees
+// the actions a little later.
+func newest(of map[cookie]*action, a *action) {
+	if was := of[a.cookie]; was == nil || a.age < was.age {
+		of[a.cookie] = a
+	}
 }
 
 // Attributes of a list of actions, from linux/rtnetlink.h.
