@@ -118,6 +118,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		parts.Go(func() { a.keep(ctx, "the metrics' address", a.serveMetrics) })
 	}
 	parts.Go(func() { a.every(ctx, "sweep", 0, sweepEvery, a.sweep) })
+	parts.Go(func() { a.keep(ctx, "the paths to collectors", a.followPaths) })
 	if a.Runtime != nil {
 		parts.Go(func() { a.every(ctx, "comparison", firstComparison, compareEvery, a.compare) })
 	}
