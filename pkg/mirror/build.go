@@ -164,19 +164,25 @@ func (b *builder) trim(device, host, relay *link) error {
 	if !s.Trims() {
 		return nil
 	}
-	err := b.node.setTrim(host, relay != nil, attached{}, s)
-	switch {
-	case errors.Is(err, errNoEBPF) && b.tap.SnapLength > 0:
-		return fmt.Errorf("snapLength: %w: to cut copies takes eBPF: %w", ErrUnsupported, err)
-	case errors.Is(err, errNoEBPF) && b.tap.VXLAN.Oversize == tap.Fit:
-		return fmt.Errorf("vxlan.oversize: %w: to make copies fit takes eBPF; use fragment: %w", ErrUnsupported, err)
-	case errors.Is(err, errNoEBPF):
-		b.warnOfOversize(err)
-		return nil
-	case err != nil:
-		return err
+	if err := b.node.setTrim(host, relay != nil, attached{}, s); err != nil {
+		return b.untrimmed(err)
 	}
 	return b.pod.setSegmentation(device.name, segmentationOf(s))
+}
+
+// untrimmed is what it means for the tap that its copies could not be trimmed: nil, and a
+// warning, where the kernel takes no eBPF and the tap leaves open whether its copies fit.
+func (b *builder) untrimmed(err error) error {
+	switch {
+	case !errors.Is(err, errNoEBPF):
+		return err
+	case b.tap.SnapLength > 0:
+		return fmt.Errorf("snapLength: %w: to cut copies takes eBPF: %w", ErrUnsupported, err)
+	case b.tap.VXLAN.Oversize == tap.Fit:
+		return fmt.Errorf("vxlan.oversize: %w: to make copies fit takes eBPF; use fragment: %w", ErrUnsupported, err)
+	}
+	b.warnOfOversize(err)
+	return nil
 }
 
 // trimSpec is how the tap's copies are to be trimmed. Where the path to the collector is

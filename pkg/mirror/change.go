@@ -18,22 +18,32 @@ import (
 // milliseconds, in which the copies are dropped, and counted. If Change fails, the tap is as
 // it was. The caller holds the pod's lock.
 func (p *Pod) Change(owner Owner, was, is tap.Tap) (Made, error) {
-	made, err := p.change(owner, was, is)
-	if err != nil && !errors.Is(err, ErrUnsupported) { // which is found out before anything is changed
-		if _, undo := p.change(owner, is, was); undo != nil {
+	if err := changeable(was, is); err != nil {
+		return Made{}, err
+	}
+	c, err := p.changer(owner, is)
+	if err != nil {
+		return Made{}, err
+	}
+	if err = c.change(); err != nil {
+		back, undo := p.changer(owner, was)
+		if undo == nil {
+			undo = back.change()
+		}
+		if undo != nil {
 			err = errors.Join(err, fmt.Errorf("change it back: %w", undo))
 		}
 	}
-	if was.VXLAN != nil && is.VXLAN != nil && collectorOf(was.VXLAN) != collectorOf(is.VXLAN) {
+	if is.VXLAN != nil && collectorOf(was.VXLAN) != collectorOf(is.VXLAN) {
 		// The relay that was, or was to be, if it has no other user. A sweep takes it, too.
 		if left := p.node.takeDown(func(*link) bool { return false }); left != nil {
-			made.Warnings = append(made.Warnings, fmt.Sprintf("a relay without users may be left: %v", left))
+			c.warn(left, "a relay without users may be left")
 		}
 	}
 	if err != nil {
 		return Made{}, err
 	}
-	return made, nil
+	return c.made, nil
 }
 
 // changer changes one tap.
@@ -42,32 +52,22 @@ type changer struct {
 	device *link // in the pod
 	onNode *link // the tap's end on the node; nil of placement pod
 	was    attached
+	rules  []rule
 }
 
-func (p *Pod) change(owner Owner, was, is tap.Tap) (Made, error) {
-	if err := changeable(was, is); err != nil {
-		return Made{}, err
-	}
-	c := &changer{builder: builder{pod: p, node: p.node, tap: is}}
-	if err := c.find(owner); err != nil {
-		return Made{}, err
-	}
-	rules, err := rulesOf(is, newCookie(owner, is.Device, 0), c.device.index)
-	if err != nil {
-		return Made{}, err
-	}
-	c.mark.Filter = filterHash(is.Filter)
+// change makes the tap what it is to be.
+func (c *changer) change() error {
 	for _, step := range []func() error{
 		c.remark,
-		func() error { return p.changeRules(c.tapped, c.qdisc, hooksOf(is), rules) },
+		func() error { return c.pod.changeRules(c.tapped, c.qdisc, hooksOf(c.tap), c.rules) },
 		c.recap,
 		c.redirect,
 	} {
 		if err := step(); err != nil {
-			return Made{}, err
+			return err
 		}
 	}
-	return c.made, nil
+	return nil
 }
 
 // changeable says why one tap cannot become another in place, nil where it can.
@@ -102,32 +102,36 @@ func changeable(was, is tap.Tap) error {
 	return fmt.Errorf("%w: %s cannot be changed in place; remove the tap and add the other", ErrUnsupported, what)
 }
 
-// find finds what there is of the tap, and whether it can become the other.
-func (c *changer) find(owner Owner) error {
-	var err error
-	if c.device, err = c.pod.findLink(c.tap.Device); err != nil {
-		return err
+// changer finds what there is of a tap, and whether it can become another.
+func (p *Pod) changer(owner Owner, is tap.Tap) (*changer, error) {
+	device, err := p.findLink(is.Device)
+	if err != nil {
+		return nil, err
 	}
-	m, isTap := linkMark(c.device)
+	m, isTap := linkMark(device)
 	if !isTap || !m.ownedBy(owner) {
-		return fmt.Errorf("device: %s is not this owner's tap", c.tap.Device)
+		return nil, fmt.Errorf("device: %s is not this owner's tap", is.Device)
 	}
-	c.mark = m
+	m.Filter = filterHash(is.Filter)
+	c := &changer{builder: builder{pod: p, node: p.node, tap: is, mark: m}, device: device}
 	if err := c.prepare(); err != nil {
-		return err
+		return nil, err
 	}
-	if c.tap.VXLAN != nil && c.tap.VXLAN.Placement == tap.PlacementPod {
-		return nil
+	if c.rules, err = rulesOf(is, newCookie(owner, is.Device, 0), device.index); err != nil {
+		return nil, err
 	}
-	if c.onNode, _, err = c.pod.hostOf(owner, c.tap.Device); err != nil {
-		return err
+	if is.VXLAN != nil && is.VXLAN.Placement == tap.PlacementPod {
+		return c, nil
+	}
+	if c.onNode, _, err = p.hostOf(owner, is.Device); err != nil {
+		return nil, err
 	}
 	if c.onNode == nil {
-		return fmt.Errorf("the tap %s has lost its device on the node", c.tap.Device)
+		return nil, fmt.Errorf("the tap %s has lost its device on the node", is.Device)
 	}
 	c.host = c.onNode.name
-	c.was, err = c.node.trimAt(c.onNode)
-	return err
+	c.was, err = p.node.trimAt(c.onNode)
+	return c, err
 }
 
 // remark writes the mark into the devices' aliases.
@@ -206,24 +210,19 @@ func (c *changer) retrim(relay *link) error {
 		}
 		now = next
 	}
-	if err := c.orWhole(c.node.setTrim(c.onNode, relay != nil, c.was, s), &s); err != nil {
-		return err
+	if err := c.node.setTrim(c.onNode, relay != nil, c.was, s); err != nil {
+		if c.was.Trims() {
+			return err
+		}
+		if err := c.untrimmed(err); err != nil {
+			return err
+		}
+		s = trim.Spec{}
 	}
 	if next := segmentationOf(s); next < now {
 		return c.pod.setSegmentation(c.device.name, next)
 	}
 	return nil
-}
-
-// orWhole swallows the error of a kernel without eBPF, where the tap leaves open whether its
-// copies fit.
-func (c *changer) orWhole(err error, s *trim.Spec) error {
-	if errors.Is(err, errNoEBPF) && c.tap.SnapLength == 0 && c.tap.VXLAN.Oversize == tap.FitIfPossible && !c.was.Trims() {
-		*s = trim.Spec{}
-		c.warnOfOversize(err)
-		return nil
-	}
-	return err
 }
 
 // changeRules replaces a tap's rules at its hooks by others.

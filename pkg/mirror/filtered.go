@@ -61,11 +61,11 @@ func dice(rate uint32) []bpf.RawInstruction {
 	})
 }
 
-// unsampled is a program without the dice of a rate in front of it; ok is false where there
-// are none of that rate.
+// unsampled is a program without the dice of a rate in front of it; ok is false where others
+// are there, or none.
 func unsampled(program []bpf.RawInstruction, rate uint32) (rest []bpf.RawInstruction, ok bool) {
 	if rate <= 1 {
-		return program, true
+		return program, rateOf(program) == 1
 	}
 	d := dice(rate)
 	if len(program) < len(d) || !slices.Equal(program[:len(d)], d) {

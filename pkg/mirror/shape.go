@@ -138,5 +138,12 @@ func (n *namespace) capProblem(l *link, rate tap.Bitrate) (string, error) {
 	if err != nil || now == rate/8*8 {
 		return "", err
 	}
-	return fmt.Sprintf("the device %s has a cap of %s bits per second instead of %s", l.name, now, rate), nil
+	return fmt.Sprintf("the device %s has a cap of %s bits per second instead of %s", l.name, orNone(now), orNone(rate)), nil
+}
+
+func orNone(b tap.Bitrate) string {
+	if b == 0 {
+		return "none"
+	}
+	return b.String()
 }
