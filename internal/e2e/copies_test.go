@@ -48,13 +48,13 @@ func testCopies(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			vni := 110 + n
-			bytes, more := sent, []string(nil)
+			var more []string
 			if strings.Contains(c.remote, ":") {
-				bytes, more = 1000, []string{"local", "::"} // what fits; docs/limits.md has the rest
+				more = []string{"local", "::"}
 			}
 			at := collect(t, "n2", vni, more...)
 			p := pod{namespace: ns, name: fmt.Sprintf("client-%d", n), node: "n1", annotation: fmt.Sprintf(`{vxlan: {vni: %d, remote: "%s"}}`, vni, c.remote),
-				init: udpTo(c.server, echoes), command: tcpTo(c.server, bytes)}
+				init: udpTo(c.server, echoes), command: tcpTo(c.server, sent)}
 			apply(t, p.manifest())
 			p.ends(t, "Succeeded")
 			own := addr(t, p)
@@ -66,8 +66,8 @@ func testCopies(t *testing.T) {
 				out := at.sum("tcp", func(f flow) bool { return f.from.Addr() == own })
 				in := at.sum("tcp", func(f flow) bool { return f.to.Addr() == own })
 				for _, s := range []seen{out, in} {
-					if s.payload != bytes || s.packets == 0 || !s.syn || !s.fin {
-						return fmt.Errorf("there are %d of %d bytes; its SYN: %v; its FIN: %v", s.payload, bytes, s.syn, s.fin)
+					if s.payload != sent || s.packets == 0 || !s.syn || !s.fin {
+						return fmt.Errorf("there are %d of %d bytes; its SYN: %v; its FIN: %v", s.payload, sent, s.syn, s.fin)
 					}
 				}
 				return nil
@@ -97,6 +97,38 @@ func testFilters(t *testing.T) {
 	if tcp := at.sum("tcp", func(flow) bool { return true }); tcp.packets != 0 {
 		t.Errorf("%d packets of TCP were copied", tcp.packets)
 	}
+}
+
+// testTrimmed has a tap take less in each way that there is.
+func testTrimmed(t *testing.T) {
+	ns := space(t)
+	to := server(t, ns, "n2").ip(t)
+	at := collect(t, "n2", 116)
+	const size = 500
+	p := pod{namespace: ns, name: "trimmed", node: "n1", annotation: `{filter: udp, sampleRate: 2, snapLength: 96, maxBitrate: 1G, vxlan: {vni: 116, remote: 198.18.0.12}}`,
+		init: udpOf(to, echoes, size), command: []string{"sleep", "600"}}
+	p.start(t)
+	copied := 0
+	eventually(t, patience, "each packet is counted", func() error {
+		is, _ := listed(t, ns, p.name)
+		copied = 0
+		for _, d := range is.Directions {
+			if d.SampledOut == nil || d.Matched.Packets+d.SampledOut.Packets != echoes || d.Matched.Packets < 20 || len(d.Dropped) != 0 {
+				return fmt.Errorf("%s: %+v", d.Direction, d)
+			}
+			copied += int(d.Copied.Packets)
+		}
+		if is.Cut == nil || int(is.Cut.Packets) != copied || is.SnapLength != 96 || is.MaxBitrate != 1e9 || is.Capped == nil || is.Capped.Packets != 0 {
+			return fmt.Errorf("of %d copies: %+v", copied, is)
+		}
+		return nil
+	})
+	eventually(t, patience, "each copy arrives", func() error {
+		if got := at.sum("udp", func(flow) bool { return true }); got.packets != copied || got.payload != copied*(96-14-20-8) {
+			return fmt.Errorf("%d copies with %d bytes, of %d", got.packets, got.payload, copied)
+		}
+		return nil
+	})
 }
 
 // ipv6 is a pod's address of that family.

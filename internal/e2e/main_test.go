@@ -63,6 +63,7 @@ func TestPodtapInACluster(t *testing.T) {
 		{"one manifest makes both nodes ready", testInstall},
 		{"what a pod sends and receives arrives on the other node", testCopies},
 		{"what a filter passes over is not copied", testFilters},
+		{"a tap takes less: sampled, cut and capped", testTrimmed},
 		{"pods of every kind are tapped", testKinds},
 		{"a mistake is told, and mended", testMistakes},
 		{"the settings are followed", testSettings},

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/podtap/podtap/api/node"
 )
@@ -94,22 +95,24 @@ type full struct {
 	vni          int
 	to           string // an echo server
 	size         int    // bytes of a datagram's payload
-	fragments    bool   // are the copies expected to need any?
+	oversize     string
+	fragments    bool // are the copies expected to need any?
+	cut          int  // bytes that each datagram's copy is expected to lose
 }
 
-// arrive insists that each byte of a pod's full-size datagrams, and of a TCP connection,
-// arrives, with fragments on the way or without.
+// arrive insists that each byte of a pod's full-size datagrams, but for what is cut, and of a
+// TCP connection arrives, with fragments on the way or without.
 func (f full) arrive(t *testing.T, ns string) {
 	t.Helper()
 	at := collectFrom(t, f.vni, f.remote)
 	ipv6 := strings.Contains(f.remote, ":")
 	made, failed := fragments(t, "n1", ipv6)
-	p := pod{namespace: ns, name: f.name, node: "n1", annotation: vxlan(f.vni, f.remote), init: udpOf(f.to, echoes, f.size), command: tcpTo(f.to, large)}
+	p := pod{namespace: ns, name: f.name, node: "n1", annotation: f.annotation(), init: udpOf(f.to, echoes, f.size), command: tcpTo(f.to, large)}
 	apply(t, p.manifest())
 	p.ends(t, "Succeeded")
 	own := addr(t, p)
 	at.counts("each datagram", own, echoes, echoes)
-	at.payloads(2 * echoes * f.size)
+	at.payloads(2 * echoes * (f.size - f.cut))
 	at.conversation(own, large)
 	madeNow, failedNow := fragments(t, "n1", ipv6)
 	made, failed = madeNow-made, failedNow-failed
@@ -121,11 +124,46 @@ func (f full) arrive(t *testing.T, ns string) {
 	p.delete(t)
 }
 
-// testFragments is about the cluster as it is: pods and underlay have the same MTU.
+func (f full) annotation() string {
+	if f.oversize == "" {
+		return vxlan(f.vni, f.remote)
+	}
+	return fmt.Sprintf(`{vxlan: {vni: %d, remote: "%s", oversize: %s}}`, f.vni, f.remote, f.oversize)
+}
+
+// testFit is about the cluster as it is: pods and underlay have the same MTU.
+func testFit(t *testing.T) {
+	dual(t)
+	ns := space(t)
+	to := server(t, ns, "n2").ip(t)
+	full{name: "fit4", remote: apartAddress, vni: 187, to: to, size: 1472, cut: 50}.arrive(t, ns)
+	full{name: "fit6", remote: apartIPv6, vni: 188, to: to, size: 1472, cut: 70}.arrive(t, ns)
+}
+
 func testFragments(t *testing.T) {
 	ns := space(t)
 	to := server(t, ns, "n2").ip(t)
-	full{name: "full", remote: apartAddress, vni: 180, to: to, size: 1472, fragments: true}.arrive(t, ns)
+	full{name: "full", remote: apartAddress, vni: 180, to: to, size: 1472, oversize: "fragment", fragments: true}.arrive(t, ns)
+}
+
+// testFollow makes the underlay narrower while a pod is tapped, and sends after that.
+func testFollow(t *testing.T) {
+	ns := space(t)
+	to := server(t, ns, "n1").ip(t) // the pod's own packets do not take the underlay
+	const vni = 189
+	at := collectFrom(t, vni, apartAddress)
+	p := pod{namespace: ns, name: "follow", node: "n1", annotation: vxlan(vni, apartAddress), command: []string{"sleep", "600"}}.start(t)
+	underlay(t, 1400)
+	time.Sleep(2 * time.Second) // podtapd lets changes come to rest first
+	made, failed := fragments(t, "n1", false)
+	kubectl(t, append([]string{"-n", ns, "exec", p.name, "--"}, tcpTo(to, large)...)...)
+	at.conversation(addr(t, p), large)
+	if madeNow, failedNow := fragments(t, "n1", false); madeNow != made || failedNow != failed {
+		t.Errorf("the node has made %d fragments, and failed to make %d", madeNow-made, failedNow-failed)
+	}
+	if is, _ := listed(t, ns, p.name); is.SegmentsAdded == nil || *is.SegmentsAdded == 0 {
+		t.Errorf("the tap is %+v", is)
+	}
 }
 
 // testNarrow has the server on the same node, so that the pod's own packets do not take
@@ -134,7 +172,7 @@ func testNarrow(t *testing.T) {
 	underlay(t, 1400)
 	ns := space(t)
 	to := server(t, ns, "n1").ip(t)
-	full{name: "narrow", remote: apartAddress, vni: 181, to: to, size: 1472, fragments: true}.arrive(t, ns)
+	full{name: "narrow", remote: apartAddress, vni: 181, to: to, size: 1472, oversize: "fragment", fragments: true}.arrive(t, ns)
 }
 
 func testJumbo(t *testing.T) {
@@ -162,7 +200,7 @@ func testJumbo(t *testing.T) {
 		name := fmt.Sprintf("jumbo-%d", c.mtu)
 		t.Run(name, func(t *testing.T) {
 			jumbo(t, "n1", c.mtu)
-			full{name: name, remote: c.remote, vni: 182 + i, to: to, size: c.mtu - 28, fragments: c.fragments}.arrive(t, ns)
+			full{name: name, remote: c.remote, vni: 182 + i, to: to, size: c.mtu - 28, oversize: "fragment", fragments: c.fragments}.arrive(t, ns)
 		})
 	}
 }
@@ -177,7 +215,7 @@ func testLost(t *testing.T) {
 	const vni, most = 186, 1500 - 70 // IP packets of so many bytes fit
 	at := collectFrom(t, vni, apartIPv6)
 	made, failed := fragments(t, "n1", true)
-	p := pod{namespace: ns, name: "lost", node: "n1", annotation: vxlan(vni, apartIPv6), command: []string{"sleep", "600"},
+	p := pod{namespace: ns, name: "lost", node: "n1", annotation: full{vni: vni, remote: apartIPv6, oversize: "fragment"}.annotation(), command: []string{"sleep", "600"},
 		init: all(udpOf(to, echoes, most-28), udpOf(to, echoes, most-28+1), tcpTo(to, large), udpOf(to, echoes, 1472), udpOf(to6, echoes, 1452))}.start(t)
 	// Nothing of the pod's own is lost: each of its commands has succeeded. Nor does it
 	// believe now that its own path is narrower.

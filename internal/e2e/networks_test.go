@@ -21,8 +21,10 @@ func TestPodtapBehindOtherNetworks(t *testing.T) {
 	tell(t, "networks", []part{
 		{"podtap is chained to the cluster's own network", testInstallBehind},
 		{"pods of bridge, ptp and macvlan are tapped, and leave nothing", testPrimaries},
-		{"full-size packets to a collector over IPv4 go in fragments", testFragments},
-		{"full-size packets to a collector over IPv6 are lost, and nothing else is", testLost},
+		{"full-size packets are made to fit the path, and none is fragmented", testFit},
+		{"copies follow an underlay that becomes narrower", testFollow},
+		{"full-size packets to a collector over IPv4 go in fragments where that is asked for", testFragments},
+		{"full-size packets to a collector over IPv6 are lost then, and nothing else is", testLost},
 		{"beside bandwidth and portmap, in any order", testNeighbours},
 		{"through an underlay that is narrower than the pods they go in fragments, too", testNarrow},
 		{"pods of one family and of both, collectors of either", testFamilies},
