@@ -47,7 +47,7 @@ var openCalls = map[uint64]int{unix.SYS_OPENAT: 1}
 // outside of the process. Counted are: what is sent on sockets, but for rtnetlink's
 // questions; what is written to files, pipes and devices, standard input to
 // standard error excepted; the making, deleting, linking and renaming of files,
-// the creating or truncating open; flock and mount.
+// the creating or truncating open; flock, mount and what ethtool asks and says.
 func (s steps) of(number uint64, a [6]uint64) string {
 	if c, ok := pathCalls[number]; ok {
 		return c.name + " " + s.text(a[c.path])
@@ -68,6 +68,10 @@ func (s steps) of(number uint64, a [6]uint64) string {
 		}
 	case unix.SYS_FLOCK:
 		return "flock " + s.file(a[0])
+	case unix.SYS_IOCTL:
+		if a[1] == unix.SIOCETHTOOL {
+			return "ethtool"
+		}
 	}
 	return ""
 }

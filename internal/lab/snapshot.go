@@ -132,12 +132,12 @@ func (s *Space) filters(a *netlink.LinkAttrs, hook uint32) []string {
 
 // nested are the attributes of a filter whose values are attributes, and volatile
 // those that change by themselves: an action's statistics, and its times, whose place
-// among the options is the kind's own; and what u32 has matched, where the kernel counts
-// that. The path is the filter's kind, and the attributes' types from the message down:
+// among the options is the kind's own; what u32 has matched, where the kernel counts
+// that; and the number of an eBPF program, of which each has its own. The path is the filter's kind, and the attributes' types from the message down:
 // bpf.2.1.1.4 is options, the actions, the first of them, statistics. An action's options
 // have its kind in the path, as in bpf.2.1.1.2:mirred.
 var nested, volatile, actions = func() (nested, volatile, actions map[string]bool) {
-	nested, volatile, actions = map[string]bool{"bpf.2": true, "u32.2": true}, map[string]bool{"u32.2.9": true}, map[string]bool{}
+	nested, volatile, actions = map[string]bool{"bpf.2": true, "u32.2": true}, map[string]bool{"u32.2.9": true, "bpf.2.11": true}, map[string]bool{}
 	times := map[string]string{"mirred": ".1", "gact": ".1", "skbedit": ".1", "police": ".6"}
 	for _, list := range []string{"bpf.2.1", "u32.2.7"} {
 		nested[list] = true

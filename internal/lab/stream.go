@@ -37,7 +37,9 @@ func Stream(t T, from, to *Space, address string, size int) int {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(limit))
 	go func() {
-		_, _ = io.CopyN(conn, rand.NewChaCha8([32]byte{}), int64(size))
+		b := make([]byte, size)
+		_, _ = rand.NewChaCha8([32]byte{}).Read(b)
+		_, _ = conn.Write(b) // at once, for the largest super-packets
 		_ = conn.(*net.TCPConn).CloseWrite()
 	}()
 	n, err := io.Copy(io.Discard, conn)

@@ -61,7 +61,7 @@ func TestNoFailureOfTheMirrorCostsThePodAPacket(t *testing.T) {
 		}, "is not sealed"},
 		"the redirect is taken off": {`vxlan: {vni: 1, remote: COLLECTOR4}`, func(t *testing.T, s *scene, made Made) {
 			needsTC(t)
-			s.node.Run("tc", "filter", "del", "dev", made.Host.Name, "ingress", "prio", "1")
+			s.node.Run("tc", "filter", "del", "dev", made.Host.Name, "ingress", "prio", fmt.Sprint(redirectPriority))
 		}, "does not redirect to the relay"},
 		"the mirror's MTU is lowered": {`veth: {}`, func(t *testing.T, s *scene, made Made) {
 			s.node.MTU(made.Host.Name, 1000)

@@ -254,7 +254,7 @@ func TestOfCopiesInPiecesATappedCollectorCopiesTheLaterOnesOnce(t *testing.T) {
 	sensor := s.other.Pod("sensor", 1450)
 	_, q := open(t, s.other, sensor)
 	first, second := sensor.Collect("[::]:4789"), s.collector.Collect("[::]:4789")
-	add(t, p, ownerOf("c1"), parse(t, "{vxlan: {vni: 9, remote: %s}, direction: egress}", sensor.IPv4))
+	add(t, p, ownerOf("c1"), parse(t, "{vxlan: {vni: 9, remote: %s, oversize: fragment}, direction: egress}", sensor.IPv4))
 	add(t, q, ownerOf("c2"), parse(t, "{vxlan: {vni: 10, remote: %s}}", s.collector.IPv4()))
 	const count = 100
 	inPod, atPeer := s.pod.UDP("[::]:5000"), s.peer.UDP("[::]:5000")

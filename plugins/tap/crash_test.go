@@ -18,6 +18,7 @@ var crashCases = []crashTaps{
 	{"three taps", `[{"device":"tap0","direction":"ingress","veth":{}},{"device":"tap1","vxlan":{"vni":102,"remote":"198.18.0.201"}},
 		{"device":"tap2","wire":{"addresses":["198.19.0.2/30"],"hostAddresses":["198.19.0.1/30"]}}]`, "net1", [3]int{40, 8, 8}},
 	{"vxlan on the node", `[{"device":"tap0","vxlan":{"vni":100,"remote":"198.18.0.200"}}]`, "eth0", [3]int{15, 5, 5}},
+	{"one that takes less", `[{"device":"tap0","filter":"udp","sampleRate":4,"snapLength":96,"maxBitrate":"1G","vxlan":{"vni":100,"remote":"198.18.0.200"}}]`, "net1", [3]int{20, 5, 5}},
 	{"veth", `[{"device":"tap0","veth":{}}]`, "net1", [3]int{12, 4, 4}},
 	{"vxlan in the pod", `[{"device":"tap0","filter":"tcp port 443","vxlan":{"vni":101,"remote":"fd00:18::200","placement":"pod","oversize":"fragment"}}]`, "net1", [3]int{12, 4, 4}},
 	{"wire", `[{"device":"tap0","wire":{"addresses":["198.19.0.2/30","fd00:19::2/64"],"hostAddresses":["198.19.0.1/30","fd00:19::1/64"]}}]`, "net1", [3]int{12, 3, 3}},

@@ -116,7 +116,7 @@ func TestTheLogsLevelIsKept(t *testing.T) {
 
 func TestTheLogWarnsOfCopiesThatWillBeLost(t *testing.T) {
 	s := newScene(t)
-	s.call("ADD", s.configured(`{"vxlan":{"vni":7,"remote":"fd00:18::200"}}`)).succeeds().says("level=WARN", "will be lost", "tap=mirror")
+	s.call("ADD", s.configured(`{"vxlan":{"vni":7,"remote":"fd00:18::200","oversize":"fragment"}}`)).succeeds().says("level=WARN", "will be lost", "tap=mirror")
 }
 
 func TestALogThatOthersCouldReadBecomesPrivate(t *testing.T) {
