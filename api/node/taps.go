@@ -46,13 +46,31 @@ type Tap struct {
 	Placement   tap.Placement `json:"placement,omitempty"`
 	Destination string        `json:"destination,omitempty"`
 	Since       time.Time     `json:"since,omitzero"`
+	SnapLength  int           `json:"snapLength,omitempty"` // bytes that are kept of a copy
+	MaxBitrate  uint64        `json:"maxBitrate,omitempty"` // of the copies, in bits per second
 	Directions  []Counters    `json:"directions"`
+	// Cut are the copies that were cut, with the bytes that were cut off. It and
+	// SegmentsAdded are there where copies are trimmed: cut, or made to fit the path.
+	Cut *Amount `json:"cut,omitempty"`
+	// SegmentsAdded is how many copies there are more than packets, of TCP that was
+	// segmented to fit the path.
+	SegmentsAdded *uint64 `json:"segmentsAdded,omitempty"`
+	// Capped are the copies that exceeded MaxBitrate, in packets only. They are among
+	// those that the directions have as dropped by the mirror. It is there where there
+	// is a cap.
+	Capped *Amount `json:"capped,omitempty"`
+	// Lost are the copies that were lost between the tap's device and the node, in
+	// packets only: the device took them. It is there where copies are trimmed or
+	// capped, unless the pod's own namespace, which knows of some, was not found.
+	Lost *Amount `json:"lost,omitempty"`
 }
 
-// Counters are those of one direction of a tap.
+// Counters are those of one direction of a tap. PassedOver, SampledOut and Matched
+// together are what the tapped interface had.
 type Counters struct {
 	Direction  tap.Direction     `json:"direction"`
 	PassedOver *Amount           `json:"passedOver,omitempty"` // of a tap with a filter
+	SampledOut *Amount           `json:"sampledOut,omitempty"` // of a tap that samples
 	Matched    Amount            `json:"matched"`
 	Copied     Amount            `json:"copied"`
 	Dropped    map[string]Amount `json:"dropped"` // by reason

@@ -13,8 +13,9 @@ that matched, those that were copied, and those that were lost, by reason.
 It asks the podtapd of each node, through the API server. For that you need, in
 podtapd's namespace, the verb "list" on pods and the verb "create" on
 pods/portforward. Nodes that do not answer are named; the others' taps are listed.
+Taps whose copies are cut, made to fit the path, or capped, are listed once more below.
 If copies were lost on their way from the taps to the collectors, the VXLAN devices
-that lost them are listed below the taps; -o wide has all of these.
+that lost them are listed below that; -o wide has all of these.
 
 With --node it lists the node that it runs on, with its VXLAN devices, and needs
 neither podtapd nor the API server. It runs as root, in the node's own network

@@ -29,32 +29,36 @@ type view struct {
 	wide          bool // of a cluster: with nodes, containers, and all senders
 }
 
-// writeTable writes the taps, one line for each direction, and below them the
-// senders; in a cluster's table only those that lost copies.
+// writeTable writes the taps, one line for each direction; below them those whose copies
+// are altered, one line each; and the senders, in a cluster's table only those that lost
+// copies. A table without lines is left out.
 func writeTable(w io.Writer, l node.Taps, v view, now time.Time) error {
-	var taps, senders [][]string
+	taps, altered, senders := [][]string{v.tapHead()}, [][]string{v.alteredHead()}, [][]string{v.senderHead()}
 	for _, t := range l.Taps {
 		taps = append(taps, v.tapRows(t, now)...)
+		if isAltered(t) {
+			altered = append(altered, v.alteredRow(t))
+		}
 	}
 	for _, s := range l.Senders {
 		if !v.cluster || v.wide || s.Missing || losses(s.Dropped) != "0" {
 			senders = append(senders, v.senderRow(s))
 		}
 	}
-	if len(taps) > 0 {
-		if err := writeRows(w, append([][]string{v.tapHead()}, taps...)); err != nil {
+	before := ""
+	for _, rows := range [][][]string{taps, altered, senders} {
+		if len(rows) == 1 {
+			continue
+		}
+		if _, err := io.WriteString(w, before); err != nil {
 			return err
 		}
-	}
-	if len(senders) == 0 {
-		return nil
-	}
-	if len(taps) > 0 {
-		if _, err := fmt.Fprintln(w); err != nil {
+		if err := writeRows(w, rows); err != nil {
 			return err
 		}
+		before = "\n"
 	}
-	return writeRows(w, append([][]string{v.senderHead()}, senders...))
+	return nil
 }
 
 // writeRows pads columns as kubectl does.
@@ -91,34 +95,49 @@ func (v view) tapRow(row []string, namespace, pod, container, on string) []strin
 	return append([]string{pod}, row...)
 }
 
-// tapRows has a row for each direction, or one where there are no counters.
-func (v view) tapRows(t node.Tap, now time.Time) [][]string {
-	device, destination, pod := t.Device, t.Destination, cmp.Or(t.Pod, t.NetNS)
+// rowOf is a tap's row, which begins with its device.
+func (v view) rowOf(t node.Tap, columns ...string) []string {
+	pod := cmp.Or(t.Pod, t.NetNS)
 	if v.cluster && t.Name != "" {
 		pod = t.Name
 	}
-	if device == "" {
-		device = "(deleted)"
-	}
+	row := append([]string{cmp.Or(t.Device, "(deleted)")}, columns...)
+	return v.tapRow(row, t.Namespace, pod, fmt.Sprintf("%.*s", shownID, t.ContainerID), t.Node)
+}
+
+// tapRows has a row for each direction, or one where there are no counters.
+func (v view) tapRows(t node.Tap, now time.Time) [][]string {
+	destination := t.Destination
 	if t.Placement == tap.PlacementPod {
 		destination = cmp.Or(destination, unknown) + " (pod)"
 	}
 	row := func(direction tap.Direction, counts ...string) []string {
-		row := append(append([]string{device, t.Interface, string(direction), destination}, counts...), age(t.Since, now))
-		return v.tapRow(row, t.Namespace, pod, fmt.Sprintf("%.*s", shownID, t.ContainerID), t.Node)
+		return v.rowOf(t, append(append([]string{t.Interface, string(direction), destination}, counts...), age(t.Since, now))...)
 	}
 	var rows [][]string
 	for _, c := range t.Directions {
-		passed := ""
-		if c.PassedOver != nil {
-			passed = count(*c.PassedOver)
-		}
-		rows = append(rows, row(c.Direction, passed, count(c.Matched), count(c.Copied), losses(c.Dropped)))
+		rows = append(rows, row(c.Direction, passed(c), count(c.Matched), count(c.Copied), losses(c.Dropped)))
 	}
 	if rows == nil {
 		rows = append(rows, row(t.Direction, "", "", "", ""))
 	}
 	return rows
+}
+
+// passed is what a tap did not copy because it was not to: what its filter passed over,
+// and what its sample left out, which is in brackets besides.
+func passed(c node.Counters) string {
+	if c.SampledOut == nil {
+		return known(c.PassedOver)
+	}
+	sum := c.SampledOut.Packets
+	if c.PassedOver != nil {
+		sum += c.PassedOver.Packets
+	}
+	if c.SampledOut.Packets == 0 {
+		return fmt.Sprint(sum)
+	}
+	return fmt.Sprintf("%d (sampled out %d)", sum, c.SampledOut.Packets)
 }
 
 func (v view) senderHead() []string {
@@ -133,17 +152,22 @@ func (v view) senderColumns(on string, row ...string) []string {
 }
 
 func (v view) senderRow(s node.Sender) []string {
-	device, sent := s.Device, ""
-	if s.Sent != nil {
-		sent = count(*s.Sent)
-	}
+	device := s.Device
 	if s.Missing {
 		device += " (deleted)"
 	}
-	return v.senderColumns(s.Node, device, s.Pod, s.Destination, fmt.Sprint(s.Taps), sent, losses(s.Dropped))
+	return v.senderColumns(s.Node, device, s.Pod, s.Destination, fmt.Sprint(s.Taps), known(s.Sent), losses(s.Dropped))
 }
 
 func count(a node.Amount) string { return fmt.Sprint(a.Packets) }
+
+// known is a count, "" where it is unknown.
+func known(a *node.Amount) string {
+	if a == nil {
+		return ""
+	}
+	return count(*a)
+}
 
 // losses is the sum of lost packets and, where there are any, why.
 func losses(dropped map[string]node.Amount) string {

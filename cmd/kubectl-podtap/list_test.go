@@ -58,6 +58,11 @@ var (
 			{Owner: sampleOwner("fedcba9876543210", "pods", "eth0"), Device: "mirror", Interface: "eth0", Sink: tap.SinkVeth, Destination: "veth0123456789a"},
 			{Owner: sampleOwner("c3", "pods", "eth0"), Pod: "default/api", NetNS: "/run/netns/cni-5c5c", Device: "wire", Interface: "eth0", Sink: tap.SinkWire,
 				Destination: "vethfedcba98765", Since: someDay.Add(-5 * time.Second)},
+			{Owner: sampleOwner("c4", "pods", "eth0"), Pod: "prod/db", NetNS: "/run/netns/cni-3e3e", Device: "mirror", Interface: "eth0", Sink: tap.SinkVXLAN, Placement: tap.PlacementNode,
+				Destination: "198.18.0.9:4789/100", Since: someDay.Add(-time.Minute), SnapLength: 96, MaxBitrate: 10_000_000, Counters: []mirror.Counters{
+					{Direction: tap.Egress, PassedOver: &mirror.Amount{Packets: 300, Bytes: 30000}, SampledOut: &mirror.Amount{Packets: 900, Bytes: 90000}, Matched: mirror.Amount{Packets: 100, Bytes: 10000},
+						Copied: mirror.Amount{Packets: 93, BytesUnknown: true}, Dropped: map[string]mirror.Amount{"mirror": {Packets: 7, BytesUnknown: true}}}},
+				Trimmed: &mirror.Trimmed{Cut: mirror.Amount{Packets: 80, Bytes: 6400}, Segments: 11, Lost: 1}, Capped: 7, Lost: 2},
 		},
 		Senders: []mirror.Sender{
 			{Device: "podtap012345678", Taps: 1, Missing: true, Dropped: map[string]mirror.Amount{"down": {Packets: 9, BytesUnknown: true}}},
@@ -159,7 +164,7 @@ func TestNothingInAListSteersATerminal(t *testing.T) {
 					t.Errorf("%q: the %s %s has %q:\n%q", evil, format, what, bad, text)
 				}
 			}
-			if format == "table" && strings.Count(out.String(), "\n") != 5 {
+			if format == "table" && strings.Count(out.String(), "\n") != 8 {
 				t.Errorf("%q adds lines:\n%q", evil, out.String())
 			}
 			// Nor may `jq -r` print anything that steers.

@@ -159,7 +159,11 @@ type listed struct {
 	Taps []struct {
 		Pod, Namespace, Name, ContainerID, Network, IfName, NetNS, Device, Interface, Direction, Sink, Placement, Destination string
 		Since                                                                                                                 time.Time
+		SnapLength                                                                                                            int
+		MaxBitrate                                                                                                            uint64
 		Directions                                                                                                            []direction
+		Cut, Capped, Lost                                                                                                     *amount
+		SegmentsAdded                                                                                                         *uint64
 	}
 	Senders []struct {
 		Device, Pod, Destination string
@@ -171,9 +175,10 @@ type listed struct {
 }
 
 type direction struct {
-	Direction, Unit string
-	Matched, Copied amount
-	Dropped         map[string]amount
+	Direction, Unit        string
+	PassedOver, SampledOut *amount
+	Matched, Copied        amount
+	Dropped                map[string]amount
 }
 
 type amount struct {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/podtap/podtap/api/node"
 	"github.com/podtap/podtap/pkg/tap"
 )
 
@@ -28,17 +27,10 @@ const (
 	maxLabel = 253
 )
 
-const unit = " As the tapped interface counts them: what TCP's offload has left whole is one packet, on kernels before 6.8 without act_police as many as it has segments."
-
 var (
-	tapLabels = []string{"namespace", "pod", "device", "direction"}
 	descTaps  = prometheus.NewDesc("podtap_taps", "Taps on the node, by sink.", []string{"sink"}, nil)
 	descWhole = prometheus.NewDesc("podtap_inventory_complete",
 		"1 where all taps of the node could be read for this scrape, 0 where something is left out.", nil, nil)
-	descPassed     = prometheus.NewDesc("podtap_tap_passed_over_packets_total", "Packets that a tap with a filter was not to copy."+unit, tapLabels, nil)
-	descMatched    = prometheus.NewDesc("podtap_tap_matched_packets_total", "Packets that a tap was to copy."+unit, tapLabels, nil)
-	descCopied     = prometheus.NewDesc("podtap_tap_copied_packets_total", "Packets that a tap's device took copies of."+unit, tapLabels, nil)
-	descDropped    = prometheus.NewDesc("podtap_tap_dropped_packets_total", "Packets whose copies a tap lost, by reason."+unit, append(slices.Clone(tapLabels), "reason"), nil)
 	descSent       = prometheus.NewDesc("podtap_sender_sent_packets_total", "Copies that a VXLAN device has sent.", []string{"device", "destination"}, nil)
 	descSenderLost = prometheus.NewDesc("podtap_sender_dropped_packets_total", "Copies that were lost in or before a VXLAN device, by reason.",
 		[]string{"device", "destination", "reason"}, nil)
@@ -49,7 +41,7 @@ type tapCollector struct{ agent *Agent }
 
 // Describe implements prometheus.Collector.
 func (c *tapCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descTaps, descWhole, descPassed, descMatched, descCopied, descDropped, descSent, descSenderLost} {
+	for _, d := range append([]*prometheus.Desc{descTaps, descWhole, descSent, descSenderLost}, descsOfTaps...) {
 		ch <- d
 	}
 }
@@ -71,33 +63,14 @@ func (c *tapCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(descWhole, prometheus.GaugeValue, whole)
 	sinks := map[tap.Sink]int{tap.SinkVeth: 0, tap.SinkVXLAN: 0, tap.SinkWire: 0}
 	of := func(d *prometheus.Desc) *sums { return &sums{d, map[string]*sum{}, rest, now} }
-	passed, matched, copied, dropped := of(descPassed), of(descMatched), of(descCopied), of(descDropped)
-	var read scrape
+	read := newTapSums(of)
 	for _, t := range taps.Taps {
 		if _, known := sinks[t.Sink]; known {
 			sinks[t.Sink]++
 		}
-		for _, d := range t.Directions {
-			direction := label(string(d.Direction))
-			labels := []string{label(t.Namespace), label(t.Name), label(t.Device), direction}
-			other := []string{"", otherPod, "", direction}
-			if !trusted(t) {
-				labels = other
-			}
-			whose := strings.Join([]string{t.Pod, t.ContainerID, t.Network, t.IfName, t.NetNS, t.Device, t.Interface}, "\x00")
-			matched.add(d.Matched.Packets, whose, labels, other)
-			read.add(whose, d, labels, other)
-			for reason, amount := range d.Dropped {
-				dropped.add(amount.Packets, whose, append(slices.Clone(labels), label(reason)), append(slices.Clone(other), label(reason)))
-			}
-		}
+		read.add(t)
 	}
-	for _, c := range read.all {
-		copied.add(rest.steady(c.key, c.n, c.lost, now), c.whose, c.labels, c.other)
-		if c.filtered {
-			passed.add(rest.steady(c.key+"\x00passed", c.passed, true, now), c.whose, c.labels, c.other)
-		}
-	}
+	read.steady(rest, now)
 	sent, lost := of(descSent), of(descSenderLost)
 	for _, s := range taps.Senders {
 		labels := []string{label(s.Device), label(s.Destination)}
@@ -117,16 +90,9 @@ func (c *tapCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(descTaps, prometheus.GaugeValue, float64(n), string(sink))
 	}
 	rest.settle(whole == 1, now)
-	for _, s := range []*sums{passed, matched, copied, dropped, sent, lost} {
+	for _, s := range append(read.all(), sent, lost) {
 		s.collect(ch)
 	}
-}
-
-// trusted says whether the node itself knows whose a tap is. Of a device of placement
-// pod, and of rules whose device is gone, only the pod's own namespace tells, which the
-// pod may write.
-func trusted(t node.Tap) bool {
-	return t.Device != "" && t.Name != "" && t.Placement != tap.PlacementPod
 }
 
 // sums are the series of one metric, each once.

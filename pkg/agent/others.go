@@ -59,9 +59,9 @@ type copies struct {
 	whose, key    string // the key has the direction, too
 	labels, other []string
 	n             uint64
-	lost          bool // some were
-	filtered      bool
-	passed        uint64 // by filters, if filtered
+	lost          bool    // some were
+	passed        *uint64 // by filters; nil where there is none
+	sampledOut    *uint64 // nil where all are copied
 }
 
 // scrape has the copies of each, in the order in which they came.
@@ -81,10 +81,20 @@ func (s *scrape) add(whose string, d node.Counters, labels, other []string) {
 	}
 	s.each[key].n += d.Copied.Packets
 	s.each[key].lost = s.each[key].lost || len(d.Dropped) > 0
-	if d.PassedOver != nil {
-		s.each[key].filtered = true
-		s.each[key].passed += d.PassedOver.Packets
+	s.each[key].passed = plus(s.each[key].passed, d.PassedOver)
+	s.each[key].sampledOut = plus(s.each[key].sampledOut, d.SampledOut)
+}
+
+// plus is a sum with an amount more, which may be unknown.
+func plus(sum *uint64, a *node.Amount) *uint64 {
+	if a == nil {
+		return sum
 	}
+	if sum == nil {
+		sum = new(uint64)
+	}
+	*sum += a.Packets
+	return sum
 }
 
 // lastRead is what a counter was at the last scrape.
@@ -94,7 +104,8 @@ type lastRead struct {
 }
 
 // steady is a counter without its falls, if it is the difference of two that are not read at
-// one moment: as that of copies is where some were lost, and that of packets passed over.
+// one moment: as that of copies is where some were lost, and those of packets that were
+// passed over or sampled out.
 // What has come between them looks like more until the next reading, and Prometheus would
 // take its going for a new beginning. A larger fall is one.
 func (r *others) steady(whose string, n uint64, difference bool, at time.Time) uint64 {

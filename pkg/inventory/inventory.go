@@ -39,23 +39,42 @@ func tapOf(t mirror.ListedTap) node.Tap {
 	out := node.Tap{
 		Pod: t.Pod, ContainerID: t.Owner.ContainerID, Network: t.Owner.Network, IfName: t.Owner.IfName, NetNS: t.NetNS,
 		Device: t.Device, Interface: t.Interface, Direction: t.Direction, Sink: t.Sink, Placement: t.Placement, Destination: t.Destination,
-		Since: t.Since.UTC(), Directions: []node.Counters{},
+		Since: t.Since.UTC(), SnapLength: t.SnapLength, MaxBitrate: uint64(t.MaxBitrate), Directions: []node.Counters{},
 	}
 	if namespace, name, found := strings.Cut(t.Pod, "/"); found {
 		out.Namespace, out.Name = namespace, name
 	}
 	for _, c := range t.Counters {
-		d := node.Counters{Direction: c.Direction, Matched: amountOf(c.Matched), Copied: amountOf(c.Copied), Dropped: lossesOf(c.Dropped), Unit: "packets"}
-		if c.PassedOver != nil {
-			passed := amountOf(*c.PassedOver)
-			d.PassedOver = &passed
-		}
-		if c.Segments {
-			d.Unit = "segments"
-		}
-		out.Directions = append(out.Directions, d)
+		out.Directions = append(out.Directions, countersOf(c))
+	}
+	addAltered(&out, t)
+	return out
+}
+
+func countersOf(c mirror.Counters) node.Counters {
+	out := node.Counters{Direction: c.Direction, PassedOver: knownOf(c.PassedOver), SampledOut: knownOf(c.SampledOut),
+		Matched: amountOf(c.Matched), Copied: amountOf(c.Copied), Dropped: lossesOf(c.Dropped), Unit: "packets"}
+	if c.Segments {
+		out.Unit = "segments"
 	}
 	return out
+}
+
+// addAltered adds what the copies of a tap lose and gain between its device and the node.
+func addAltered(out *node.Tap, t mirror.ListedTap) {
+	lost := t.Lost
+	if t.Trimmed != nil {
+		out.Cut, out.SegmentsAdded = knownOf(&t.Trimmed.Cut), &t.Trimmed.Segments
+		lost += t.Trimmed.Lost
+	}
+	if t.MaxBitrate > 0 {
+		out.Capped = &node.Amount{Packets: t.Capped}
+	}
+	// Without the pod's namespace nobody knows whether there is a cap, and what was
+	// lost behind it. A part of the loss would look like a counter that went down.
+	if (t.Trimmed != nil || t.MaxBitrate > 0) && t.NetNS != "" {
+		out.Lost = &node.Amount{Packets: lost}
+	}
 }
 
 func senderOf(s mirror.Sender) node.Sender {
@@ -73,6 +92,15 @@ func lossesOf(dropped map[string]mirror.Amount) map[string]node.Amount {
 		out[reason] = amountOf(amount)
 	}
 	return out
+}
+
+// knownOf is an amount that may be unknown.
+func knownOf(a *mirror.Amount) *node.Amount {
+	if a == nil {
+		return nil
+	}
+	out := amountOf(*a)
+	return &out
 }
 
 func amountOf(a mirror.Amount) node.Amount {

@@ -40,11 +40,34 @@ func TestWhatIsUnknownIsLeftOut(t *testing.T) {
 			Matched: mirror.Amount{Packets: 3, Bytes: 30}, Copied: mirror.Amount{Packets: 2, BytesUnknown: true},
 			Dropped: map[string]mirror.Amount{mirror.DropMirror: {Packets: 1, BytesUnknown: true}}}}}}},
 			`{"taps":[{"pod":"a/b","namespace":"a","name":"b","directions":[{"direction":"egress","matched":{"packets":3,"bytes":30},"copied":{"packets":2},"dropped":{"mirror":{"packets":1}},"unit":"segments"}]}],"senders":[]}`},
+		"what a filter passed over, and a sample left out": {mirror.List{Taps: []mirror.ListedTap{{Device: "m", Counters: []mirror.Counters{
+			{Direction: tap.Egress, PassedOver: &mirror.Amount{Packets: 5, Bytes: 50}, SampledOut: &mirror.Amount{Packets: 4, Bytes: 40}}, {Direction: tap.Ingress, SampledOut: &mirror.Amount{}}}}}},
+			`{"taps":[{"device":"m","directions":[{"direction":"egress","passedOver":{"packets":5,"bytes":50},"sampledOut":{"packets":4,"bytes":40},"matched":{"packets":0,"bytes":0},"copied":{"packets":0,"bytes":0},"dropped":{},"unit":"packets"},` +
+				`{"direction":"ingress","sampledOut":{"packets":0,"bytes":0},"matched":{"packets":0,"bytes":0},"copied":{"packets":0,"bytes":0},"dropped":{},"unit":"packets"}]}],"senders":[]}`},
 		"what a deleted sender sent": {mirror.List{Senders: []mirror.Sender{{Device: "x", Taps: 1, Missing: true}, {Device: "y"}}},
 			`{"taps":[],"senders":[{"device":"x","taps":1,"missing":true,"dropped":{}},{"device":"y","taps":0,"sent":{"packets":0,"bytes":0},"dropped":{}}]}`},
 	} {
 		if got := asJSON(t, Of(c.list)); got != c.want {
 			t.Errorf("%s:\n%s\nwant\n%s", name, got, c.want)
+		}
+	}
+}
+
+func TestWhatCopiesLoseAndGainIsToldWhereTheyAreTrimmedOrCapped(t *testing.T) {
+	trimmed := mirror.Trimmed{Cut: mirror.Amount{Packets: 7, Bytes: 700}, Segments: 6, Lost: 5}
+	for name, c := range map[string]struct {
+		tap  mirror.ListedTap
+		want string
+	}{
+		"trimmed":         {mirror.ListedTap{NetNS: "/n", SnapLength: 96, Trimmed: &trimmed}, `"netns":"/n","snapLength":96,"directions":[],"cut":{"packets":7,"bytes":700},"segmentsAdded":6,"lost":{"packets":5}`},
+		"made to fit":     {mirror.ListedTap{NetNS: "/n", Trimmed: &mirror.Trimmed{}}, `"netns":"/n","directions":[],"cut":{"packets":0,"bytes":0},"segmentsAdded":0,"lost":{"packets":0}`},
+		"capped":          {mirror.ListedTap{NetNS: "/n", MaxBitrate: 10_000_000, Capped: 4, Lost: 3}, `"netns":"/n","maxBitrate":10000000,"directions":[],"capped":{"packets":4},"lost":{"packets":3}`},
+		"both":            {mirror.ListedTap{NetNS: "/n", MaxBitrate: 64_000, Trimmed: &trimmed, Lost: 3}, `"netns":"/n","maxBitrate":64000,"directions":[],"cut":{"packets":7,"bytes":700},"segmentsAdded":6,"capped":{"packets":0},"lost":{"packets":8}`},
+		"of no namespace": {mirror.ListedTap{SnapLength: 96, Trimmed: &trimmed}, `"snapLength":96,"directions":[],"cut":{"packets":7,"bytes":700},"segmentsAdded":6`},
+		"whole":           {mirror.ListedTap{NetNS: "/n"}, `"netns":"/n","directions":[]`},
+	} {
+		if got, want := asJSON(t, Of(mirror.List{Taps: []mirror.ListedTap{c.tap}})), `{"taps":[{`+c.want+`}],"senders":[]}`; got != want {
+			t.Errorf("%s:\n%s\nwant\n%s", name, got, want)
 		}
 	}
 }
