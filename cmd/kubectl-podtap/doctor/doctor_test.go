@@ -117,30 +117,32 @@ func TestEachFaultOfANodeIsFound(t *testing.T) {
 		"not loaded":           {chain("ptp podtap", "ptp"), Problem, "ChainNotLoaded", "without podtap (ptp): it has not read the file", "restart the runtime"},
 		"another network": {func(n *Node) { n.Report.Runtime.Chain, n.Report.Runtime.Network = []string{"flannel"}, "cbr0" }, Problem, "ChainNotLoaded",
 			"it uses the network cbr0, podtap is in kindnet (10-kindnet.conflist)", "comes first"},
-		"loaded another":     {chain("ptp portmap podtap", "ptp podtap"), Warning, "ChainDiffers", "another chain (ptp → podtap) than 10-kindnet.conflist has (ptp → portmap → podtap)", "restart"},
-		"tuning behind":      {chain("ptp podtap tuning", ""), Warning, "PluginsBehind", "tuning comes after podtap", "move tuning before podtap"},
-		"a mesh behind":      {chain("ptp podtap portmap istio-cni sbr", ""), Info, "PluginsBehind", "istio-cni and sbr come after podtap", "nothing, unless"},
-		"old containerd":     {runtime("containerd", "1.4.13"), Warning, "RuntimeOld", "containerd 1.4.13 hands over no annotations", "update it to 1.5"},
-		"old CRI-O":          {runtime("cri-o", "1.28.9"), Warning, "RuntimeOld", "cri-o 1.28.9", "update it to 1.29"},
-		"unknown runtime":    {runtime("docker", "27.0"), Warning, "RuntimeUnknown", "(docker 27.0)", "containerd 1.5 or later"},
-		"unknown version":    {runtime("containerd", "main"), Warning, "RuntimeUnknown", "(containerd main)", "containerd 1.5 or later"},
-		"no CRI":             {func(n *Node) { n.Report.Runtime.Problem = "no socket" }, Warning, "RuntimeSilent", "no socket", "--runtime-endpoint"},
-		"host network":       {pod(node.ReasonHostNetwork, "on the node's"), Warning, "PodNotTapped", "HostNetwork: on the node's", "remove its annotation"},
-		"not chained":        {pod(node.ReasonNotChained, ""), Problem, "PodNotTapped", "NotChained", anew},
-		"tap removed":        {pod(node.ReasonRemoved, "mirror"), Problem, "PodNotTapped", "TapRemoved: mirror", "find who removed it, in the pod or on the node; then " + anew},
-		"tap failed":         {pod(node.ReasonFailed, "vni: too large"), Problem, "PodNotTapped", "TapFailed: vni: too large", "correct it, then " + anew},
-		"tap missing":        {pod(node.ReasonMissing, "m"), Problem, "PodNotTapped", "TapMissing: m", anew + ", so that its controller makes it anew; if it still has none"},
-		"a reason to come":   {pod("Melted", "m"), Problem, "PodNotTapped", "Melted: m", anew},
-		"taps unread":        {func(n *Node) { n.Taps.Errors = []string{"list devices of x"} }, Warning, "TapsUnread", "list devices of x", "kubectl podtap list"},
-		"tap loses":          {tap(func(*node.Tap) {}), Warning, "TapLosesCopies", "tap mirror of eth0 lost 4 of 25 copies (mirror)", "in the pod, see that mirror is up"},
-		"veth tap loses":     {tap(func(t *node.Tap) { t.Sink, t.Destination = "veth", "sensor0" }), Warning, "TapLosesCopies", "lost 4 of 25", "`ip link set dev sensor0 up`"},
-		"deleted tap loses":  {tap(func(t *node.Tap) { t.Device = "" }), Warning, "TapLosesCopies", "tap (deleted) of eth0", "make the pod anew"},
-		"tap loses, later":   {func(n *Node) { n.Taps.Taps[0].Directions[0].Dropped = losses(1) }, Warning, "TapLosesCopies", "lost 1 of 25 copies (other)", "docs/kubectl-podtap.md"},
-		"sender deleted":     {func(n *Node) { n.Taps.Senders[0].Missing, n.Taps.Senders[0].Taps = true, 3 }, Warning, "SenderDeleted", "the copies of 3 taps go nowhere", "make those pods anew"},
-		"sender down":        {sender("down"), Warning, "SenderLosesCopies", "podtap0 to 198.18.0.9:4789/100, of 1 tap, lost 7 copies (down)", "`ip link set dev podtap0 up`"},
-		"no route":           {sender("noRoute"), Warning, "SenderLosesCopies", "(noRoute)", "`ip route get 198.18.0.9`"},
-		"sender's other":     {sender("other"), Warning, "SenderLosesCopies", "(other)", "no memory"},
-		"sender loses later": {sender("melted"), Warning, "SenderLosesCopies", "(melted)", "docs/kubectl-podtap.md"},
+		"loaded another":         {chain("ptp portmap podtap", "ptp podtap"), Warning, "ChainDiffers", "another chain (ptp → podtap) than 10-kindnet.conflist has (ptp → portmap → podtap)", "restart"},
+		"tuning behind":          {chain("ptp podtap tuning", ""), Warning, "PluginsBehind", "tuning comes after podtap", "move tuning before podtap"},
+		"a mesh behind":          {chain("ptp podtap portmap istio-cni sbr", ""), Info, "PluginsBehind", "istio-cni and sbr come after podtap", "nothing, unless"},
+		"old containerd":         {runtime("containerd", "1.4.13"), Warning, "RuntimeOld", "containerd 1.4.13 hands over no annotations", "update it to 1.5"},
+		"old CRI-O":              {runtime("cri-o", "1.28.9"), Warning, "RuntimeOld", "cri-o 1.28.9", "update it to 1.29"},
+		"unknown runtime":        {runtime("docker", "27.0"), Warning, "RuntimeUnknown", "(docker 27.0)", "containerd 1.5 or later"},
+		"unknown version":        {runtime("containerd", "main"), Warning, "RuntimeUnknown", "(containerd main)", "containerd 1.5 or later"},
+		"no CRI":                 {func(n *Node) { n.Report.Runtime.Problem = "no socket" }, Warning, "RuntimeSilent", "no socket", "--runtime-endpoint"},
+		"host network":           {pod(node.ReasonHostNetwork, "on the node's"), Warning, "PodNotTapped", "HostNetwork: on the node's", "remove its annotation"},
+		"not chained":            {pod(node.ReasonNotChained, ""), Problem, "PodNotTapped", "NotChained", anew},
+		"tap removed":            {pod(node.ReasonRemoved, "mirror"), Problem, "PodNotTapped", "TapRemoved: mirror", "find who removed it, in the pod or on the node; then " + anew},
+		"tap failed":             {pod(node.ReasonFailed, "vni: too large"), Problem, "PodNotTapped", "TapFailed: vni: too large", "correct it, then " + anew},
+		"tap missing":            {pod(node.ReasonMissing, "m"), Problem, "PodNotTapped", "TapMissing: m", anew + ", so that its controller makes it anew; if it still has none"},
+		"a reason to come":       {pod("Melted", "m"), Problem, "PodNotTapped", "Melted: m", anew},
+		"taps unread":            {func(n *Node) { n.Taps.Errors = []string{"list devices of x"} }, Warning, "TapsUnread", "list devices of x", "kubectl podtap list"},
+		"tap loses":              {tap(func(*node.Tap) {}), Warning, "TapLosesCopies", "tap mirror of eth0 lost 4 of 25 copies (mirror)", "in the pod, see that mirror is up"},
+		"veth tap loses":         {tap(func(t *node.Tap) { t.Sink, t.Destination = "veth", "sensor0" }), Warning, "TapLosesCopies", "lost 4 of 25", "`ip link set dev sensor0 up`"},
+		"deleted tap loses":      {tap(func(t *node.Tap) { t.Device = "" }), Warning, "TapLosesCopies", "tap (deleted) of eth0", "make the pod anew"},
+		"tap loses beside a cap": {tap(func(t *node.Tap) { t.Capped = &node.Amount{Packets: 3} }), Warning, "TapLosesCopies", "lost 1 of 25 copies (mirror)", "see that mirror is up"},
+		"tap loses on the way":   {tap(func(t *node.Tap) { t.Capped, t.Lost = &node.Amount{Packets: 4}, &node.Amount{Packets: 2} }), Warning, "TapLosesCopies", "lost 2 of 25 copies (lost)", "let the tap take less"},
+		"tap loses, later":       {func(n *Node) { n.Taps.Taps[0].Directions[0].Dropped = losses(1) }, Warning, "TapLosesCopies", "lost 1 of 25 copies (other)", "docs/kubectl-podtap.md"},
+		"sender deleted":         {func(n *Node) { n.Taps.Senders[0].Missing, n.Taps.Senders[0].Taps = true, 3 }, Warning, "SenderDeleted", "the copies of 3 taps go nowhere", "make those pods anew"},
+		"sender down":            {sender("down"), Warning, "SenderLosesCopies", "podtap0 to 198.18.0.9:4789/100, of 1 tap, lost 7 copies (down)", "`ip link set dev podtap0 up`"},
+		"no route":               {sender("noRoute"), Warning, "SenderLosesCopies", "(noRoute)", "`ip route get 198.18.0.9`"},
+		"sender's other":         {sender("other"), Warning, "SenderLosesCopies", "(other)", "no memory"},
+		"sender loses later":     {sender("melted"), Warning, "SenderLosesCopies", "(melted)", "docs/kubectl-podtap.md"},
 	} {
 		n := healthy("b")
 		c.change(&n)
@@ -156,6 +158,16 @@ func TestEachFaultOfANodeIsFound(t *testing.T) {
 		if of := map[string]string{"PodNotTapped": "prod/db", "TapLosesCopies": "default/web"}[c.check]; f.Pod != of {
 			t.Errorf("%s is told of pod %q", name, f.Pod)
 		}
+	}
+}
+
+// What exceeds a tap's cap is lost because the tap asks for that.
+func TestACapIsNoFault(t *testing.T) {
+	n := healthy("a")
+	n.Taps.Taps[0].Directions[0].Dropped = map[string]node.Amount{"mirror": {Packets: 4}}
+	n.Taps.Taps[0].Capped = &node.Amount{Packets: 5} // read a moment later
+	if found := Diagnose(Input{Now: now, Namespace: "podtap-system", Nodes: []Node{n}}); len(found) != 0 {
+		t.Errorf("%+v", found)
 	}
 }
 

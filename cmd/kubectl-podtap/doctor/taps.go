@@ -65,7 +65,16 @@ func checkTaps(_ Input, n Node) []Finding {
 			matched += c.Matched.Packets
 			sum(dropped, c.Dropped)
 		}
+		if t.Capped != nil { // as the tap asks
+			dropped["mirror"] -= min(t.Capped.Packets, dropped["mirror"])
+		}
+		if t.Lost != nil {
+			dropped["lost"] = t.Lost.Packets
+		}
 		for _, reason := range sortedKeys(dropped) {
+			if dropped[reason] == 0 {
+				continue
+			}
 			found = append(found, Finding{Severity: Warning, Check: "TapLosesCopies", Pod: cmp.Or(t.Pod, t.NetNS),
 				Message: fmt.Sprintf("tap %s of %s lost %d of %d copies (%s)", cmp.Or(t.Device, "(deleted)"), t.Interface, dropped[reason], matched, reason),
 				Fix:     tapFix(t, reason)})
@@ -93,6 +102,8 @@ func tapFix(t node.Tap, reason string) string {
 	switch {
 	case t.Device == "":
 		return "somebody deleted the tap's device in the pod: make the pod anew"
+	case reason == "lost":
+		return "the node's CPUs are too busy to take the tap's copies, or its memory is short: let the tap take less, by a filter, a sample or a lower maxBitrate"
 	case reason != "mirror":
 		return "see what docs/kubectl-podtap.md says of this reason"
 	case t.Sink == "veth" && t.Destination != "":
