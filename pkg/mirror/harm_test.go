@@ -155,17 +155,7 @@ func TestNoDefaultConfigurationChangesAPathMTU(t *testing.T) {
 				}
 				s.exchange(t, "full-size datagrams", podMTU-48)
 				s.exchangeTCP(t)
-				for _, to := range []struct {
-					from *lab.Space
-					ip   string
-				}{
-					{s.pod.Space, s.peer.IPv4}, {s.pod.Space, s.peer.IPv6}, {s.node.Space, s.collector.IPv4()}, {s.node.Space, s.collector.IPv6()},
-					{s.node.Space, s.pod.IPv4}, {s.node.Space, s.pod.IPv6}, {s.node.Space, s.peer.IPv6}, {s.peer.Space, s.pod.IPv6}, {s.peer.Space, s.pod.IPv4},
-				} {
-					if mtu := learnedMTU(t, to.from, to.ip); mtu != 0 {
-						t.Errorf("%s has learned a path MTU of %d to %s", to.from.Name, mtu, to.ip)
-					}
-				}
+				s.noPathMTU(t)
 			})
 		}
 	}
