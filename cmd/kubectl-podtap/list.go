@@ -33,9 +33,9 @@ const exampleList = `  kubectl podtap list                   the taps of the cur
   kubectl podtap list -A -o wide        all, with their nodes and senders
   watch kubectl podtap list -n prod     and see what is lost just now
 
-  # the pods that lost copies
+  # the pods that lost copies, or exceeded their cap
   kubectl podtap list -A -o json |
-    jq -r '.taps[] | select(any(.directions[]; .dropped != {})) | .pod'
+    jq -r '.taps[] | select(any(.directions[]; .dropped != {}) or (.lost.packets // 0) > 0) | .pod'
 
   kubectl-podtap list --node            on the node, as root
   kubectl-podtap list --node -o json    for programs: more fields, bytes

@@ -222,21 +222,20 @@ func (w wanted) ruleProblem(rules []installed, included bool, device int) string
 		return "its rule mirrors to a device that is not the tap's"
 	case !w.fits(copies[0]):
 		return "its rule has another program"
-	case copies[0].mirred.counted != uncounted && !w.countsWith(counts):
-		return fmt.Sprintf("has %d rules that count what comes to its filter and what that matches, instead of one for each that it has", counts)
+	case copies[0].mirred.counted == uncounted || w.filter == unknownFilter:
+		return "" // there is none that counts, or nobody knows how many
+	}
+	want := 0
+	if w.filter != "" {
+		want++
+	}
+	if w.Samples() {
+		want++
+	}
+	if counts != want {
+		return fmt.Sprintf("has %d rules that only count, instead of %d", counts, want)
 	}
 	return ""
-}
-
-// countsWith says whether a tap can have so many rules that only count.
-func (w wanted) countsWith(rules int) bool {
-	if w.Samples() {
-		rules--
-	}
-	if w.filter == unknownFilter {
-		return rules == 0 || rules == 1
-	}
-	return rules == 1 == (w.filter != "") && rules >= 0 && rules <= 1
 }
 
 // fits says whether a rule's program can be the tap's. Whatever a filter matches, copies are

@@ -60,7 +60,7 @@ func (p *Pod) checkTrim(host *link, m mark, t tap.Tap) ([]string, error) {
 	}
 	var problems []string
 	if at.Snap != int(t.SnapLength) {
-		problems = append(problems, fmt.Sprintf("%s cuts copies to %s instead of %s", host.name, bytesKept(at.Snap), bytesKept(int(t.SnapLength))))
+		problems = append(problems, fmt.Sprintf("%s keeps %s of copies instead of %s", host.name, bytesKept(at.Snap), bytesKept(int(t.SnapLength))))
 	}
 	mayNot := t.VXLAN != nil && t.VXLAN.Oversize == tap.FitIfPossible
 	switch fit := at.Path > 0; {
@@ -93,7 +93,7 @@ func (p *Pod) checkTrim(host *link, m mark, t tap.Tap) ([]string, error) {
 // bytesKept words a snap length.
 func bytesKept(n int) string {
 	if n == 0 {
-		return "nothing less than whole packets"
+		return "all"
 	}
 	return fmt.Sprintf("%d bytes", n)
 }

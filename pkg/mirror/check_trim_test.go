@@ -20,10 +20,10 @@ func TestCheckSeesHowCopiesAreTrimmedSampledAndCapped(t *testing.T) {
 			for other, problem := range map[string]string{
 				"filter: udp, sampleRate: 5, snapLength: 96, maxBitrate: 10M": "its rule has another program",
 				"filter: udp, snapLength: 96, maxBitrate: 10M":                "its rule has another program",
-				"filter: udp, sampleRate: 4, maxBitrate: 10M":                 "cuts copies to 96 bytes instead of",
-				"filter: udp, sampleRate: 4, snapLength: 97, maxBitrate: 10M": "cuts copies to 96 bytes instead of 97 bytes",
-				"filter: udp, sampleRate: 4, snapLength: 96, maxBitrate: 20M": "has a cap of 10M bits per second instead of 20M",
-				"filter: udp, sampleRate: 4, snapLength: 96":                  "has a cap of 10M bits per second instead of none",
+				"filter: udp, sampleRate: 4, maxBitrate: 10M":                 "keeps 96 bytes of copies instead of all",
+				"filter: udp, sampleRate: 4, snapLength: 97, maxBitrate: 10M": "keeps 96 bytes of copies instead of 97 bytes",
+				"filter: udp, sampleRate: 4, snapLength: 96, maxBitrate: 20M": "is capped at 10M instead of 20M",
+				"filter: udp, sampleRate: 4, snapLength: 96":                  "is capped at 10M instead of nothing",
 			} {
 				s.expectCheck(t, p, s.want(t, v.text, other), problem)
 			}
@@ -67,7 +67,7 @@ func TestCheckSeesWhatIsDamagedOfATrimmedTap(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-		}, "rules that count"},
+		}, "has 0 rules that only count, instead of 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t, 1450, 1500)

@@ -29,7 +29,7 @@ type Amount struct {
 const BetweenReadings = 1 << 20
 
 // DropMirror is the reason of a copy that the tap's device did not take: it is
-// down, or full, or somebody deleted it.
+// down, or somebody deleted it, or the copy exceeded the tap's cap.
 const DropMirror = "mirror"
 
 // Counters are those of one direction of a tap. Matched is the sum of Copied and

@@ -31,7 +31,7 @@ const (
 	lastPriority  = 4095
 )
 
-// rule is a tc filter: what it matches, and the one action that it takes.
+// rule is a tc filter: what it matches, and what is done then.
 type rule struct {
 	index    int // of the device
 	hook     uint32
@@ -85,8 +85,8 @@ func (n *namespace) tryRule(r rule) error {
 	if !errors.Is(err, unix.ENOENT) {
 		return err
 	}
-	if len(r.program) > 1 {
-		return fmt.Errorf("%w: this kernel lacks cls_bpf, which runs a tap's filter, and what keeps a VXLAN tap from copying its own copies: %w", ErrUnsupported, err)
+	if len(r.program) > 1 || r.loaded != 0 {
+		return fmt.Errorf("%w: this kernel lacks cls_bpf, which runs a tap's filter and sample, and what keeps a VXLAN tap from copying its own copies: %w", ErrUnsupported, err)
 	}
 	if err := n.requestRule(r, "u32", u32Options(r)); err != nil {
 		return fmt.Errorf("%w: this kernel lacks cls_bpf, and u32 fails too: %w", ErrUnsupported, err)

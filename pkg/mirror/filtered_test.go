@@ -201,7 +201,7 @@ func TestCheckSeesAnotherFilter(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.expectCheck(t, p, want, "has 0 rules that count what comes to its filter")
+			s.expectCheck(t, p, want, "has 0 rules that only count, instead of 1")
 			remove(t, p, ownerOf("c1"))
 		})
 	}

@@ -23,7 +23,7 @@ import (
 var (
 	// ErrNoInterface: the interface to tap does not exist in the pod.
 	ErrNoInterface = errors.New("no such interface")
-	// ErrMTU: the copies do not fit the path, and the tap refuses to fragment.
+	// ErrMTU: the copies do not fit the path, and the tap refuses that.
 	ErrMTU = errors.New("does not fit the MTU")
 	// ErrUnsupported: this kernel, or this kind of interface, cannot do it.
 	ErrUnsupported = errors.New("not supported")

@@ -38,7 +38,7 @@ type rateSpecification struct {
 	CellLog, LinkLayer uint8
 	Overhead           uint16
 	CellAlign          int16
-	MPU                uint16
+	MPU                uint16 // the smallest packet, in bytes
 	Rate               uint32 // bytes per second; the largest number where they are more
 }
 
@@ -138,12 +138,12 @@ func (n *namespace) capProblem(l *link, rate tap.Bitrate) (string, error) {
 	if err != nil || now == rate/8*8 {
 		return "", err
 	}
-	return fmt.Sprintf("the device %s has a cap of %s bits per second instead of %s", l.name, orNone(now), orNone(rate)), nil
+	return fmt.Sprintf("the device %s is capped at %s instead of %s", l.name, orNone(now), orNone(rate)), nil
 }
 
 func orNone(b tap.Bitrate) string {
 	if b == 0 {
-		return "none"
+		return "nothing"
 	}
 	return b.String()
 }

@@ -68,7 +68,7 @@ const (
 	// FitIfPossible is Fit, and Fragment on a kernel that cannot; it is what a tap has that
 	// leaves the field out, unless it has PlacementPod.
 	FitIfPossible Oversize = ""
-	// Fit makes the copy fit: TCP is segmented smaller and loses nothing, anything else is
+	// Fit makes the copy fit: TCP is segmented smaller, anything else is
 	// cut to the path. It does not go with PlacementPod.
 	Fit Oversize = "fit"
 	// Fragment sends the copy whole, in IP fragments.

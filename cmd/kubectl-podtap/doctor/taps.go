@@ -147,7 +147,7 @@ func senderFix(s node.Sender, reason string) string {
 		}
 		return fmt.Sprintf("give the node a route to the collector: `ip route get %s` there fails, or did", word(cmp.Or(collector, "COLLECTOR")))
 	case "other":
-		return "the node had no memory for them, or the device no destination: the node's kernel log may say which"
+		return "over IPv6 they exceeded what the path takes (vxlan.oversize: fit makes them smaller), the node had no memory for them, or the device no destination: the node's kernel log may say which"
 	}
 	return "see what docs/kubectl-podtap.md says of this reason"
 }

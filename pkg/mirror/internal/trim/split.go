@@ -1,6 +1,9 @@
 package trim
 
-import "github.com/cilium/ebpf/asm"
+import (
+	"github.com/cilium/ebpf/asm"
+	"golang.org/x/sys/unix"
+)
 
 const (
 	pseudoHeader = 0x10 // BPF_F_PSEUDO_HDR
@@ -42,7 +45,7 @@ func (c *code) split(s Spec, counts int) {
 	)
 	c.keepTail(s)
 	c.keepHeader()
-	c.firstHalf(s)
+	c.firstHalf(s, counts)
 	c.secondHalf(s)
 	c.count(counts, atKey, "the half", plusOne(offSegments))
 	c.add(asm.Ja.Label("next"))
@@ -107,27 +110,27 @@ func (c *code) sumTCP(flags int32, values ...asm.Instruction) {
 	c.call(asm.FnL4CsumReplace, append(values, asm.Mov.Reg(asm.R2, most), asm.Add.Imm(asm.R2, tcpSum), asm.Mov.Imm(asm.R5, flags))...)
 }
 
-// be makes a register a 16-bit number in the network's order.
-func be(r asm.Register) asm.Instruction { return asm.HostTo(asm.BE, r, asm.Half) }
+// bigEndian makes a register a 16-bit number in the network's order.
+func bigEndian(r asm.Register) asm.Instruction { return asm.HostTo(asm.BE, r, asm.Half) }
 
 // lengths writes IP's length and tells the checksums: the frame had the bytes that was
 // leaves in a register, and now has those of is.
 func (c *code) lengths(half string, was, is func(asm.Register) []asm.Instruction) {
 	ip := func(headers, lengthAt int32) {
 		c.add(is(asm.R1)...)
-		c.add(asm.Sub.Imm(asm.R1, headers), be(asm.R1), asm.StoreMem(asm.R10, atValue, asm.R1, asm.Half))
+		c.add(asm.Sub.Imm(asm.R1, headers), bigEndian(asm.R1), asm.StoreMem(asm.R10, atValue, asm.R1, asm.Half))
 		c.store(2, append(onStack(asm.R3, atValue), asm.Mov.Imm(asm.R2, offNetwork+lengthAt))...)
 	}
 	c.add(asm.LoadMem(asm.R1, packet, skbProtocol, asm.Word), asm.JEq.Imm(asm.R1, networkOrder(0x86dd), half+" IPv6"))
 	ip(offNetwork, ipv4Length)
 	from, to := was(asm.R3), is(asm.R4)
-	sum := append(append(from, asm.Sub.Imm(asm.R3, offNetwork), be(asm.R3)), append(to, asm.Sub.Imm(asm.R4, offNetwork), be(asm.R4))...)
+	sum := append(append(from, asm.Sub.Imm(asm.R3, offNetwork), bigEndian(asm.R3)), append(to, asm.Sub.Imm(asm.R4, offNetwork), bigEndian(asm.R4))...)
 	c.call(asm.FnL3CsumReplace, append(sum, asm.Mov.Imm(asm.R2, offNetwork+ipv4Sum), asm.Mov.Imm(asm.R5, 2))...)
 	c.add(asm.Ja.Label(half + " TCP"))
 	c.label(half+" IPv6", asm.Mov.Imm(asm.R0, 0))
 	ip(offNetwork+lenIPv6, ipv6Length)
 	c.label(half+" TCP", asm.Mov.Imm(asm.R0, 0))
-	tcp := append(append(was(asm.R3), asm.Sub.Reg(asm.R3, most), be(asm.R3)), append(is(asm.R4), asm.Sub.Reg(asm.R4, most), be(asm.R4))...)
+	tcp := append(append(was(asm.R3), asm.Sub.Reg(asm.R3, most), bigEndian(asm.R3)), append(is(asm.R4), asm.Sub.Reg(asm.R4, most), bigEndian(asm.R4))...)
 	c.sumTCP(pseudoHeader|2, tcp...)
 }
 
@@ -143,8 +146,9 @@ func (c *code) flags(less, had int32) {
 	c.sumTCP(2, append(without(asm.R3, had), without(asm.R4, less)...)...)
 }
 
-// firstHalf makes the packet the first half, and sends it.
-func (c *code) firstHalf(s Spec) {
+// firstHalf makes the packet the first half, and sends it. What the relay does not take, it
+// counts itself; but there may be no relay, or no memory.
+func (c *code) firstHalf(s Spec, counts int) {
 	whole := func(r asm.Register) []asm.Instruction { return []asm.Instruction{asm.Mov.Reg(r, length)} }
 	first := func(r asm.Register) []asm.Instruction {
 		return []asm.Instruction{asm.Mov.Reg(r, length), asm.Sub.Imm(r, s.split())}
@@ -155,6 +159,10 @@ func (c *code) firstHalf(s Spec) {
 	c.flags(tcpFIN|tcpPSH, 0)
 	c.sumTCP(0, asm.Mov.Imm(asm.R3, 0), asm.LoadMem(asm.R4, asm.R10, atSwapped, asm.DWord), asm.Xor.Imm(asm.R4, 0xffff))
 	c.call(asm.FnCloneRedirect, asm.Mov.Imm(asm.R2, int32(s.Relay)), asm.Mov.Imm(asm.R3, 0))
+	c.add(asm.JEq.Imm(asm.R0, -int32(unix.EINVAL), "half lost"), asm.JNE.Imm(asm.R0, -int32(unix.ENOMEM), "half sent"))
+	c.label("half lost", asm.Mov.Imm(asm.R0, 0))
+	c.count(counts, atKey, "the lost half", plusOne(offLost))
+	c.label("half sent", asm.Mov.Imm(asm.R0, 0))
 }
 
 // secondHalf makes the packet, which still is the first half, the second.
@@ -199,7 +207,7 @@ func (c *code) sumAnew(s Spec) {
 		asm.Mov.Reg(asm.R1, header),
 		asm.Add.Imm(asm.R1, s.split()),
 		asm.Sub.Reg(asm.R1, most),
-		be(asm.R1),
+		bigEndian(asm.R1),
 		asm.Add.Reg(asm.R5, asm.R1),
 		asm.Mov.Imm(asm.R1, 0), asm.Mov.Imm(asm.R2, 0),
 	)

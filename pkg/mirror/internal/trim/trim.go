@@ -84,7 +84,7 @@ func ParseShortName(name string) (s Spec, ok bool) {
 type Counts struct {
 	CutPackets uint64 // that were cut
 	CutBytes   uint64 // that were cut off from those
-	Segments   uint64 // that TCP was given more than it had
+	Segments   uint64 // more than there were packets
 	Lost       uint64 // packets, for want of memory
 }
 
