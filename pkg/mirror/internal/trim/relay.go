@@ -62,7 +62,7 @@ func Relay(s Spec, counts int) asm.Instructions {
 		asm.Mov.Imm(most, int32(s.limit())),
 		asm.LoadMem(asm.R1, packet, skbTagPresent, asm.Word),
 		asm.JEq.Imm(asm.R1, 0, "untagged"),
-		asm.Sub.Imm(most, 4), // VXLAN puts the tag back into the bytes
+		asm.Sub.Imm(most, lenTag), // VXLAN puts the tag back into the bytes
 	)
 	if s.Fits() {
 		c.label("untagged", asm.LoadMem(asm.R1, packet, skbGSOSize, asm.Word))

@@ -33,6 +33,8 @@ type Spec struct {
 const (
 	// minSplit is more than the 70 bytes that VXLAN adds.
 	minSplit = 72
+	// lenTag is the length of an 802.1Q tag, which the kernel has beside a frame.
+	lenTag = 4
 	// maxSplit is what fits into the 512 bytes of an eBPF program's stack, beside the headers.
 	maxSplit = 368
 )
@@ -40,7 +42,7 @@ const (
 // split is how many bytes the second half takes of a TCP packet that is split, a multiple of
 // 4. What exceeds Path by more is cut.
 func (s Spec) split() int32 {
-	over := (s.Longest - s.Path + 3) &^ 3
+	over := (s.Longest + lenTag - s.Path + 3) &^ 3
 	return int32(min(max(over, minSplit), maxSplit))
 }
 
