@@ -109,10 +109,29 @@ func (b *builder) buildRelayed() error {
 			mirred: &mirred{redirect: true, to: relay.index, cookie: newCookie(b.mark.Owner, b.tap.Device, 0)},
 		})
 	})
+	if err == nil {
+		err = b.start(device, host)
+	}
 	if err != nil {
 		return err
 	}
-	return b.start(device, host)
+	return b.refit(host)
+}
+
+// refit looks at the path once more, when a follower sees the tap: before that, it may have
+// changed unseen.
+func (b *builder) refit(host *link) error {
+	path, err := b.node.pathMTU(b.tap.VXLAN)
+	if err != nil || path == b.path || !fits(b.tap.VXLAN) {
+		return nil // which is warned of already
+	}
+	at, err := b.node.trimAt(host)
+	if err != nil || at.Path == 0 {
+		return err
+	}
+	next := at.Spec
+	next.Path = framesOf(path, b.tap.VXLAN)
+	return b.node.setTrim(host, at, next)
 }
 
 // buildInPod makes the VXLAN device in the pod, its underlay in the node.
@@ -164,10 +183,10 @@ func (b *builder) trim(device, host, relay *link) error {
 	if !s.Trims() {
 		return nil
 	}
-	if err := b.node.setTrim(host, relay != nil, attached{}, s); err != nil {
+	if err := b.node.setTrim(host, attached{}, s); err != nil {
 		return b.untrimmed(err)
 	}
-	return b.pod.setSegmentation(device.name, segmentationOf(s))
+	return b.pod.setCarriage(device.name, carriageOf(s))
 }
 
 // untrimmed is what it means for the tap that its copies could not be trimmed: nil, and a

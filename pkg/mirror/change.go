@@ -26,7 +26,7 @@ func (p *Pod) Change(owner Owner, was, is tap.Tap) (Made, error) {
 		return Made{}, err
 	}
 	if err = c.change(); err != nil {
-		back, undo := p.changer(owner, was)
+		back, undo := p.changer(owner, accepted(was))
 		if undo == nil {
 			undo = back.change()
 		}
@@ -44,6 +44,15 @@ func (p *Pod) Change(owner Owner, was, is tap.Tap) (Made, error) {
 		return Made{}, err
 	}
 	return c.made, nil
+}
+
+// accepted is a tap that is not judged by its path any more: it was there already.
+func accepted(t tap.Tap) tap.Tap {
+	if t.VXLAN != nil && t.VXLAN.Oversize == tap.Refuse {
+		v := *t.VXLAN
+		v.Oversize, t.VXLAN = tap.Fragment, &v
+	}
+	return t
 }
 
 // changer changes one tap.
@@ -203,14 +212,14 @@ func (c *changer) pointAt(relay *link) error {
 // more after.
 func (c *changer) retrim(relay *link) error {
 	s := c.trimSpec(relay)
-	now := segmentationOf(c.was.Spec)
-	if next := segmentationOf(s); next > now {
-		if err := c.pod.setSegmentation(c.device.name, next); err != nil {
+	now := carriageOf(c.was.Spec)
+	if next := carriageOf(s); next > now {
+		if err := c.pod.setCarriage(c.device.name, next); err != nil {
 			return err
 		}
 		now = next
 	}
-	if err := c.node.setTrim(c.onNode, relay != nil, c.was, s); err != nil {
+	if err := c.node.setTrim(c.onNode, c.was, s); err != nil {
 		if c.was.Trims() {
 			return err
 		}
@@ -219,8 +228,8 @@ func (c *changer) retrim(relay *link) error {
 		}
 		s = trim.Spec{}
 	}
-	if next := segmentationOf(s); next < now {
-		return c.pod.setSegmentation(c.device.name, next)
+	if next := carriageOf(s); next < now {
+		return c.pod.setCarriage(c.device.name, next)
 	}
 	return nil
 }

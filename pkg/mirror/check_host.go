@@ -79,7 +79,7 @@ func (p *Pod) checkTrim(host *link, m mark, t tap.Tap) ([]string, error) {
 		}
 	}
 	if at.Trims() {
-		problem, err := p.segmentationProblem(t.Device, segmentationOf(at.Spec))
+		problem, err := p.carriageProblem(t.Device, carriageOf(at.Spec))
 		if err != nil {
 			return nil, err
 		}

@@ -51,7 +51,7 @@ func TestCheckSeesWhatIsDamagedOfATrimmedTap(t *testing.T) {
 			next := at.Spec
 			next.Relay = host.index
 			if err == nil {
-				err = p.node.setTrim(host, true, at, next)
+				err = p.node.setTrim(host, at, next)
 			}
 			if err != nil {
 				t.Fatal(err)

@@ -67,25 +67,29 @@ func unsampled(program []bpf.RawInstruction, rate uint32) (rest []bpf.RawInstruc
 	if rate <= 1 {
 		return program, rateOf(program) == 1
 	}
-	d := dice(rate)
-	if len(program) < len(d) || !slices.Equal(program[:len(d)], d) {
+	if !beginsWith(program, dice(rate)) {
 		return nil, false
 	}
-	return program[len(d):], true
+	return program[len(dice(rate)):], true
 }
 
-// rateOf is the rate that a program samples with; 1 where it takes all.
+func beginsWith(program, start []bpf.RawInstruction) bool {
+	return len(program) >= len(start) && slices.Equal(program[:len(start)], start)
+}
+
+// rateOf is the rate that a program samples with, the lowest of those that have the same dice;
+// 1 where it takes all. It may be anybody's program.
 func rateOf(program []bpf.RawInstruction) uint32 {
 	const threshold = 1 // which of the dice's instructions has it
-	d := dice(2)
-	if len(program) < len(d) || program[0] != d[0] || program[threshold].K == 0 {
+	if len(program) <= threshold || program[threshold].K == 0 {
 		return 1
 	}
-	rate := uint32((1<<32 + uint64(program[threshold].K)/2) / uint64(program[threshold].K))
-	if _, ok := unsampled(program, rate); !ok {
+	k := uint64(program[threshold].K)
+	rate := (1<<32 + k/2) / k
+	if rate < 2 || rate > tap.MaxSampleRate || !beginsWith(program, dice(uint32(rate))) {
 		return 1
 	}
-	return rate
+	return uint32(rate)
 }
 
 // guardOf is what every packet that a tap copies has to pass, whatever its filter says.

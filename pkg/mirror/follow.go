@@ -48,6 +48,9 @@ func (f *Follower) Round(n *Node) (changed int, err error) {
 	if err == nil {
 		f.known, f.whole = now, time.Now()
 	}
+	if errors.Is(err, ErrBusy) {
+		err = nil // the next round comes back to it
+	}
 	return changed, err
 }
 
@@ -70,7 +73,7 @@ func (n *Node) refit(paths map[collector]int) (changed int, err error) {
 		if !isTap || m.Relay == "" || path == 0 || l.group != deviceGroup {
 			continue
 		}
-		did, failed := n.refitOne(l, m, path-overhead(&tap.VXLAN{Remote: c.Remote})+ethernetHeader)
+		did, failed := n.refitOne(l, m, framesOf(path, &tap.VXLAN{Remote: c.Remote}))
 		if did {
 			changed++
 		}
@@ -87,7 +90,8 @@ func (n *Node) refitOne(host *link, m mark, path int) (bool, error) {
 	if at, err := n.trimAt(host); err != nil || at.Path == 0 || at.Path == path {
 		return false, err
 	}
-	unlock, err := LockPod(m.ContainerID)
+	// Nobody waits here for one pod: there are others.
+	unlock, err := lock(podLock(podHash(m.ContainerID)), "the container "+m.ContainerID, 0)
 	if err != nil {
 		return false, err
 	}
@@ -98,7 +102,7 @@ func (n *Node) refitOne(host *link, m mark, path int) (bool, error) {
 	}
 	next := at.Spec
 	next.Path = path
-	err = n.setTrim(host, true, at, next)
+	err = n.setTrim(host, at, next)
 	if errors.Is(err, unix.ENODEV) {
 		return false, nil
 	}

@@ -7,30 +7,34 @@ import (
 	"github.com/safchain/ethtool"
 )
 
-// segmentation is what the kernel may leave whole of the packets that a program sends at
-// once, on the way into a tap's device.
-type segmentation int
+// carriage is how packets come into a tap's device: what the kernel would leave to a network
+// card it does before that.
+type carriage int
 
 const (
-	allWhole  segmentation = iota // as the kernel makes a veth
-	tcpWhole                      // TCP only: of that, smaller segments can be made behind
-	wireWhole                     // nothing: each packet comes out as it would on a wire
+	asTheyAre carriage = iota // as the kernel makes a veth
+	// tcpWhole leaves super-packets of TCP whole, of which smaller segments can be made behind,
+	// and makes single packets of all others.
+	tcpWhole
+	// asOnWire has each packet as it would be on a wire: single, with its checksums, and with its
+	// tag in the bytes.
+	asOnWire
 )
 
-// segments says whether the kernel has to segment before the device what an offload is for,
-// by the name that ethtool has for that.
-func (s segmentation) segments(offload string) bool {
+// without says whether the device must not have an offload, by ethtool's name for it.
+func (c carriage) without(offload string) bool {
 	switch offload {
 	case "tx-udp-segmentation", "tx-gso-list", "tx-sctp-segmentation":
-		return s != allWhole
+		return c != asTheyAre
 	}
-	return s == wireWhole && strings.HasPrefix(offload, "tx-") && strings.HasSuffix(offload, "-segmentation")
+	return c == asOnWire && (strings.HasPrefix(offload, "tx-") && strings.HasSuffix(offload, "-segmentation") ||
+		strings.HasPrefix(offload, "tx-checksum-") || strings.HasPrefix(offload, "tx-vlan-"))
 }
 
-// setSegmentation says what may go into a device whole. There is no netlink request of
-// rtnetlink's for that.
-func (n *namespace) setSegmentation(device string, s segmentation) error {
-	return n.change("set the segmentation of "+device, func() error {
+// setCarriage says how packets are to come into a device. There is no request of rtnetlink's
+// for that.
+func (n *namespace) setCarriage(device string, c carriage) error {
+	return n.change("set the offloads of "+device, func() error {
 		return n.enter(func() error {
 			tool, err := ethtool.NewEthtool()
 			if err != nil {
@@ -43,12 +47,8 @@ func (n *namespace) setSegmentation(device string, s segmentation) error {
 			}
 			config := map[string]bool{}
 			for name, state := range now {
-				switch {
-				case state.NeverChanged || !state.Available:
-				case s.segments(name) && state.Active:
-					config[name] = false
-				case !s.segments(name) && wireWhole.segments(name) && !state.Active:
-					config[name] = true
+				if possible := state.Available && !state.NeverChanged; possible && asOnWire.without(name) && state.Active == c.without(name) {
+					config[name] = !state.Active
 				}
 			}
 			if len(config) == 0 {
@@ -59,8 +59,8 @@ func (n *namespace) setSegmentation(device string, s segmentation) error {
 	})
 }
 
-// segmentationProblem says what a device lets through whole that it must not, "" for nothing.
-func (n *namespace) segmentationProblem(device string, s segmentation) (problem string, err error) {
+// carriageProblem says what a device has that it must not, "" for nothing.
+func (n *namespace) carriageProblem(device string, c carriage) (problem string, err error) {
 	err = n.enter(func() error {
 		tool, err := ethtool.NewEthtool()
 		if err != nil {
@@ -69,8 +69,8 @@ func (n *namespace) segmentationProblem(device string, s segmentation) (problem 
 		defer tool.Close()
 		now, err := tool.Features(device)
 		for name, active := range now {
-			if active && s.segments(name) {
-				problem = fmt.Sprintf("the device %s has %s switched on, and super-packets would be cut as one", device, name)
+			if active && c.without(name) {
+				problem = fmt.Sprintf("the device %s has %s switched on, and packets come into it other than on a wire", device, name)
 			}
 		}
 		return err

@@ -123,8 +123,11 @@ func parseRoute(message []byte) (r route, ok bool, err error) {
 		return r, false, errors.New("short message")
 	}
 	r.kind = message[7]
+	told := false
 	for kind, value := range attributes(message[unix.SizeofRtMsg:]) {
 		switch kind {
+		case unix.RTA_CACHEINFO: // struct rta_cacheinfo; the third number is when it expires
+			told = len(value) >= 12 && number(value[8:]) != 0
 		case unix.RTA_OIF:
 			r.device = int(number(value))
 		case unix.RTA_METRICS:
@@ -134,6 +137,12 @@ func parseRoute(message []byte) (r route, ok bool, err error) {
 				}
 			}
 		}
+	}
+	// What somebody has told of an IPv4 path need not be true: the kernel believes ICMP errors
+	// about packets that it does not remember. It makes fragments of what exceeds it, and
+	// nothing is lost. Over IPv6 it does not, and below 1280 bytes it believes nobody.
+	if told && message[0] == unix.AF_INET {
+		r.mtu = 0
 	}
 	return r, true, nil
 }

@@ -29,24 +29,31 @@ func fits(v *tap.VXLAN) bool {
 func trimOf(t tap.Tap, path, longest, relay int) trim.Spec {
 	s := trim.Spec{Snap: int(t.SnapLength)}
 	if fits(t.VXLAN) {
-		// The overhead counts an inner Ethernet header, which is the frame's.
-		s.Path, s.Longest = path-overhead(t.VXLAN)+ethernetHeader, longest
+		s.Path = framesOf(path, t.VXLAN)
 	}
 	if s.Fits() {
-		s.Relay = relay
+		s.Longest, s.Relay = longest, relay
 	}
 	return s
 }
 
-// segmentationOf is what may go into the device of a tap that is trimmed so.
-func segmentationOf(s trim.Spec) segmentation {
+// leastPath is the shortest path that copies are made to fit, in bytes of a frame: its headers,
+// and not much more.
+const leastPath = 96
+
+// framesOf is the longest frame that fits into a path of an MTU with VXLAN's overhead, which
+// counts an inner Ethernet header that is the frame's.
+func framesOf(mtu int, v *tap.VXLAN) int { return max(mtu-overhead(v)+ethernetHeader, leastPath) }
+
+// carriageOf is how packets are to come into the device of a tap that is trimmed so.
+func carriageOf(s trim.Spec) carriage {
 	switch {
-	case s.Snap > 0:
-		return wireWhole
-	case s.Trims():
+	case s.Cuts():
+		return asOnWire
+	case s.Fits():
 		return tcpWhole
 	}
-	return allWhole
+	return asTheyAre
 }
 
 // trimmer is a program that is loaded, with its counts.
@@ -62,9 +69,9 @@ func (t *trimmer) close() {
 	_ = t.counts.Close()
 }
 
-// loadTrim loads the program of a tap: of one with a relay, or of one whose copies come out of a
-// device on the node. It counts where before did, the program of a number; 0 is none.
-func loadTrim(s trim.Spec, relayed bool, before uint32) (*trimmer, error) {
+// loadTrim loads a tap's program. It counts where before did, the program of a number; 0 is
+// none.
+func loadTrim(s trim.Spec, before uint32) (*trimmer, error) {
 	counts, err := countsOf(before)
 	if err == nil && counts == nil {
 		counts, err = ebpf.NewMap(trim.Map())
@@ -73,11 +80,11 @@ func loadTrim(s trim.Spec, relayed bool, before uint32) (*trimmer, error) {
 		return nil, fmt.Errorf("%w: %w", errNoEBPF, err)
 	}
 	t := &trimmer{counts: counts}
-	spec := &ebpf.ProgramSpec{Type: ebpf.XDP, Name: s.ShortName(), License: license}
-	if relayed {
-		spec.Type, spec.Name, spec.Instructions = ebpf.SchedCLS, "podtap_trim", trim.Relay(s, counts.FD())
+	spec := &ebpf.ProgramSpec{Type: ebpf.SchedCLS, Name: "podtap_fit", License: license}
+	if s.Cuts() {
+		spec.Type, spec.Name, spec.Instructions = ebpf.XDP, s.ShortName(), trim.Cut(s, counts.FD())
 	} else {
-		spec.Instructions = trim.Veth(s, counts.FD())
+		spec.Instructions = trim.Fit(s, counts.FD())
 	}
 	if t.Program, err = ebpf.NewProgram(spec); err != nil {
 		t.close()
@@ -111,11 +118,14 @@ func countsOf(program uint32) (*ebpf.Map, error) {
 type attached struct {
 	trim.Spec
 	program uint32     // its number; 0 where there is none
-	rule    *installed // nil where it is of XDP
+	xdp     uint32     // the same, where it is of XDP
+	rule    *installed // what there is of tc's, beside one of XDP's only where a change was cut short
 }
 
-// trimAt finds the program that trims a tap's copies.
+// trimAt finds the program that trims a tap's copies. An XDP program that is not podtap's is a
+// sensor's.
 func (n *namespace) trimAt(host *link) (attached, error) {
+	var at attached
 	if host.xdp != 0 {
 		p, err := ebpf.NewProgramFromID(ebpf.ProgramID(host.xdp))
 		if err != nil {
@@ -127,43 +137,53 @@ func (n *namespace) trimAt(host *link) (attached, error) {
 			return attached{}, fmt.Errorf("the XDP program of %s: %w", host.name, err)
 		}
 		if s, ok := trim.ParseShortName(info.Name); ok {
-			return attached{Spec: s, program: host.xdp}, nil
+			at = attached{Spec: s, program: host.xdp, xdp: host.xdp}
 		}
-		return attached{}, nil // a sensor's
 	}
 	rules, err := n.rules(host.index, hookIngress)
 	for _, r := range rules {
-		if s, ok := trim.ParseName(r.name); ok {
-			return attached{s, r.id, &r}, err
+		if s, ok := trim.ParseName(r.name); ok && at.rule == nil {
+			if at.rule = &r; at.xdp == 0 {
+				at.Spec, at.program = s, r.id
+			}
 		}
 	}
-	return attached{}, err
+	return at, err
 }
 
-// setTrim trims a tap's copies otherwise than now, in place: a packet meets the one program
-// or the other. was is what there is now.
-func (n *namespace) setTrim(host *link, relayed bool, was attached, s trim.Spec) error {
-	switch {
-	case s == was.Spec:
-		return nil
-	case !s.Trims() && was.rule != nil:
-		return n.deleteRule(*was.rule)
-	case !s.Trims():
-		return n.setXDP(host, -1)
+// setTrim trims a tap's copies otherwise than now, in place: what was stays until the other is
+// there. was is what there is now.
+func (n *namespace) setTrim(host *link, was attached, s trim.Spec) error {
+	if s.Trims() && s != was.Spec {
+		if err := n.putTrim(host, was, s); err != nil {
+			return err
+		}
 	}
-	t, err := loadTrim(s, relayed, was.program)
+	switch {
+	case was.rule != nil && !s.Fits():
+		return n.deleteRule(*was.rule)
+	case was.xdp != 0 && !s.Cuts():
+		return n.setXDP(host, -1, was.xdp)
+	}
+	return nil
+}
+
+// putTrim puts a program where it belongs, in the place of one of its kind.
+func (n *namespace) putTrim(host *link, was attached, s trim.Spec) error {
+	t, err := loadTrim(s, was.program)
 	if err != nil {
 		return err
 	}
 	defer t.close()
-	if !relayed {
-		return n.setXDP(host, t.FD())
-	}
+	what := "trim the copies of " + host.name
 	r := rule{index: host.index, hook: hookIngress, priority: trimPriority, loaded: t.FD(), name: s.Name()}
-	if was.rule != nil {
-		return n.replaceRule("trim the copies of "+host.name, *was.rule, r)
+	switch {
+	case s.Cuts():
+		return n.setXDP(host, t.FD(), was.xdp)
+	case was.rule != nil:
+		return n.replaceRule(what, *was.rule, r)
 	}
-	return n.addRule("trim the copies of "+host.name, r)
+	return n.addRule(what, r)
 }
 
 // Of IFLA_XDP, from linux/if_link.h.
@@ -171,16 +191,33 @@ const (
 	xdpDescriptor  = 1      // IFLA_XDP_FD
 	xdpFlags       = 3      // IFLA_XDP_FLAGS
 	xdpProgram     = 4      // IFLA_XDP_PROG_ID
+	xdpExpected    = 8      // IFLA_XDP_EXPECTED_FD, since 5.7
+	xdpIfNone      = 1 << 0 // XDP_FLAGS_UPDATE_IF_NOEXIST
 	xdpGenericMode = 1 << 1 // XDP_FLAGS_SKB_MODE
+	xdpReplace     = 1 << 4 // XDP_FLAGS_REPLACE
 )
 
 // setXDP gives a device a program that sees all that arrives, before packet sockets do; -1
-// takes it away.
-func (n *namespace) setXDP(l *link, descriptor int) error {
+// takes it away. It comes in the place of the one with a number, 0 for none, and of no other.
+func (n *namespace) setXDP(l *link, descriptor int, was uint32) error {
 	xdp := nl.NewRtAttr(unix.IFLA_XDP|unix.NLA_F_NESTED, nil)
 	xdp.AddRtAttr(xdpDescriptor, nl.Uint32Attr(uint32(int32(descriptor))))
-	xdp.AddRtAttr(xdpFlags, nl.Uint32Attr(xdpGenericMode))
-	return n.setLink("trim the copies of "+l.name, l.index, 0, 0, xdp)
+	flags := uint32(xdpGenericMode | xdpIfNone)
+	if was != 0 {
+		p, err := ebpf.NewProgramFromID(ebpf.ProgramID(was))
+		if err != nil {
+			return fmt.Errorf("the XDP program of %s: %w", l.name, err)
+		}
+		defer func() { _ = p.Close() }()
+		xdp.AddRtAttr(xdpExpected, nl.Uint32Attr(uint32(p.FD())))
+		flags = xdpGenericMode | xdpReplace
+	}
+	xdp.AddRtAttr(xdpFlags, nl.Uint32Attr(flags))
+	err := n.setLink("trim the copies of "+l.name, l.index, 0, 0, xdp)
+	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("snapLength: the place of XDP on %s is %w by a program of somebody else's: %w", l.name, ErrConflict, err)
+	}
+	return err
 }
 
 // Trimmed is what a tap's copies have lost and gained on the node.

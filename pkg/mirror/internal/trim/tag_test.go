@@ -45,7 +45,7 @@ func TestATagTakesRoomOfAPath(t *testing.T) {
 	r := newRelay(t)
 	for _, s := range []Spec{{Path: 1464, Longest: 1514}, {Path: 1444, Longest: 1514}, {Path: 1414, Longest: 1514}} {
 		s.Relay = r.index
-		p := tagging(t, load(t, ebpf.SchedCLS, s))
+		p := tagging(t, load(t, s))
 		room := s
 		room.Path -= tag
 		for _, ipv6 := range []bool{false, true} {
@@ -54,12 +54,6 @@ func TestATagTakesRoomOfAPath(t *testing.T) {
 			for _, f.length = range []int{room.Path + 1, s.Path, s.Longest} {
 				r.isTaggedSplit(t, p, s, f)
 			}
-		}
-	}
-	for _, snap := range []int{64, 96} {
-		p := tagging(t, load(t, ebpf.SchedCLS, Spec{Snap: snap}))
-		for _, length := range []int{snap - tag, snap - tag + 1, snap, 1514} {
-			r.leaves(t, p, "cut", pattern(length), min(length, snap-tag))
 		}
 	}
 }

@@ -1,8 +1,8 @@
 // Package trim writes the eBPF programs that make copies shorter on the node's end of a
-// tap, where each packet comes out of the tap's veth: one for tc's ingress hook, ahead of
-// the redirect to a relay, and one for XDP, ahead of the packet sockets of whoever listens
-// there. The package is pure: it writes programs and reads back what they were made for;
-// pkg/mirror loads and attaches them.
+// tap, where each packet comes out of the tap's veth: Cut for XDP, ahead of everything else,
+// packet sockets of whoever listens there included, and Fit for tc's ingress hook, ahead of
+// the redirect to a relay. The package is pure: it writes programs and reads back what they
+// were made for; pkg/mirror loads and attaches them.
 package trim
 
 import (
@@ -24,9 +24,10 @@ type Spec struct {
 	// it is segmented smaller, and everything else is cut.
 	Path int
 	// Longest is what the pod's own frames have at most, in bytes. Of a TCP packet up to that
-	// length which exceeds Path and is no super-packet two are made; see split.
+	// length which exceeds Path and is no super-packet two are made; see split. It is 0 with
+	// Snap.
 	Longest int
-	// Relay is the index of the device that first halves are sent to.
+	// Relay is the index of the device that first halves are sent to; 0 with Snap.
 	Relay int
 }
 
@@ -49,16 +50,11 @@ func (s Spec) split() int32 {
 // Trims says whether there is anything to do.
 func (s Spec) Trims() bool { return s.Snap > 0 || s.Path > 0 }
 
+// Cuts says whether frames are cut, by Cut; else TCP is segmented, by Fit.
+func (s Spec) Cuts() bool { return s.Snap > 0 }
+
 // Fits says whether TCP is segmented, not cut.
 func (s Spec) Fits() bool { return s.Path > 0 && s.Snap == 0 }
-
-// limit is the longest frame that is left, in bytes.
-func (s Spec) limit() int {
-	if s.Snap == 0 || s.Path > 0 && s.Path < s.Snap {
-		return s.Path
-	}
-	return s.Snap
-}
 
 const nameFormat = "podtap/1 snap=%d path=%d longest=%d relay=%d"
 
@@ -71,15 +67,17 @@ func ParseName(name string) (s Spec, ok bool) {
 	return s, err == nil && s.Name() == name
 }
 
-const shortNameFormat = "podtap_%d"
+const shortNameFormat = "podtap%04x%04x"
 
-// ShortName is the name of an XDP program, which has room for 15 bytes.
-func (s Spec) ShortName() string { return fmt.Sprintf(shortNameFormat, s.Snap) }
+// ShortName is the name of an XDP program, which has room for 15 bytes: Snap and Path.
+func (s Spec) ShortName() string { return fmt.Sprintf(shortNameFormat, s.Snap, s.Path) }
 
-// ParseShortName reads the name of an XDP program.
+// ParseShortName reads the name of an XDP program; ok is false for what is not of podtap's.
 func ParseShortName(name string) (s Spec, ok bool) {
-	_, err := fmt.Sscanf(name, shortNameFormat, &s.Snap)
-	return s, err == nil && s.ShortName() == name
+	if _, err := fmt.Sscanf(name, "podtap%4x%4x", &s.Snap, &s.Path); err != nil {
+		return s, false
+	}
+	return s, s.Cuts() && s.ShortName() == name
 }
 
 // Counts are what a program has counted.

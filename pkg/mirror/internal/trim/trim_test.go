@@ -12,7 +12,7 @@ func TestMain(m *testing.M) { lab.Main(m.Run, false) }
 
 func TestANameTellsWhatItsProgramIsFor(t *testing.T) {
 	for _, s := range []Spec{
-		{}, {Snap: 64}, {Snap: 65535}, {Path: 1464, Longest: 1514, Relay: 7}, {Snap: 96, Path: 1464, Longest: 9014}, {Path: 1, Longest: 2, Relay: 1<<31 - 1},
+		{}, {Snap: 64}, {Snap: 65535}, {Path: 1464, Longest: 1514, Relay: 7}, {Snap: 96, Path: 1464}, {Snap: 65535, Path: 65535}, {Path: 1, Longest: 2, Relay: 1<<31 - 1},
 	} {
 		if got, ok := ParseName(s.Name()); !ok || got != s {
 			t.Errorf("%+v is read back as %+v, %t", s, got, ok)
@@ -20,9 +20,8 @@ func TestANameTellsWhatItsProgramIsFor(t *testing.T) {
 		if len(s.Name()) >= 256 { // CLS_BPF_NAME_LEN
 			t.Errorf("%q has %d bytes", s.Name(), len(s.Name()))
 		}
-		short := Spec{Snap: s.Snap}
-		if got, ok := ParseShortName(s.ShortName()); !ok || got != short {
-			t.Errorf("%+v is read back as %+v, %t", short, got, ok)
+		if got, ok := ParseShortName(s.ShortName()); ok != s.Cuts() || ok && got != (Spec{Snap: s.Snap, Path: s.Path}) {
+			t.Errorf("%+v is read back as %+v, %t", s, got, ok)
 		}
 		if len(s.ShortName()) >= 16 { // BPF_OBJ_NAME_LEN
 			t.Errorf("%q has %d bytes", s.ShortName(), len(s.ShortName()))
@@ -42,7 +41,7 @@ func TestOthersNamesAreNotTakenForPodtaps(t *testing.T) {
 			t.Errorf("%q is taken for %+v", name, s)
 		}
 	}
-	for _, name := range []string{"", "podtap", "podtap_", "podtap_trim", "podtap_x", "podtap_096", "podtap_+96", "podtap_ 96", "podtap_96 ", "podtap_96x", "Podtap_96", "podtap_0x60"} {
+	for _, name := range []string{"", "podtap", "podtap_fit", "podtap0060", "podtap00600000x", "podtap0060000g", "Podtap00600000", "podtap00600000 ", "podtap0060 000", "podtap00000000", "podtap000005b8", "podtap0x600000", "podtap006000000"} {
 		if s, ok := ParseShortName(name); ok {
 			t.Errorf("%q is taken for %+v", name, s)
 		}
@@ -65,17 +64,15 @@ func TestWhatTheSecondHalfTakesIsBounded(t *testing.T) {
 	}
 }
 
-func TestTheShorterLimitCounts(t *testing.T) {
+func TestWhatIsToBeDoneFollowsFromTheSpec(t *testing.T) {
 	for _, c := range []struct {
 		Spec
-		limit       int
-		trims, fits bool
+		trims, cuts, fits bool
 	}{
-		{Spec{}, 0, false, false}, {Spec{Snap: 96}, 96, true, false}, {Spec{Path: 1464}, 1464, true, true},
-		{Spec{Snap: 96, Path: 1464}, 96, true, false}, {Spec{Snap: 9000, Path: 1464}, 1464, true, false},
+		{Spec{}, false, false, false}, {Spec{Snap: 96}, true, true, false}, {Spec{Path: 1464}, true, false, true}, {Spec{Snap: 96, Path: 1464}, true, true, false},
 	} {
-		if c.limit != c.Spec.limit() || c.trims != c.Trims() || c.fits != c.Fits() {
-			t.Errorf("of %+v the limit is %d; it trims: %t, fits: %t", c.Spec, c.Spec.limit(), c.Trims(), c.Fits())
+		if c.trims != c.Trims() || c.cuts != c.Cuts() || c.fits != c.Fits() {
+			t.Errorf("%+v trims: %t, cuts: %t, fits: %t", c.Spec, c.Trims(), c.Cuts(), c.Fits())
 		}
 	}
 }
@@ -86,8 +83,8 @@ type loaded struct {
 	counts *ebpf.Map
 }
 
-// load loads a tap's program, of either kind.
-func load(t *testing.T, kind ebpf.ProgramType, s Spec) loaded {
+// load loads a tap's program.
+func load(t *testing.T, s Spec) loaded {
 	t.Helper()
 	if !lab.Privileged() {
 		t.Skip("eBPF programs take the machine's own root")
@@ -97,9 +94,11 @@ func load(t *testing.T, kind ebpf.ProgramType, s Spec) loaded {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = counts.Close() })
-	spec := &ebpf.ProgramSpec{Type: kind, Name: "test", License: "Apache-2.0", Instructions: Veth(s, counts.FD())}
-	if kind == ebpf.SchedCLS {
-		spec.Instructions = Relay(s, counts.FD())
+	spec := &ebpf.ProgramSpec{Type: ebpf.SchedCLS, Name: "test", License: "Apache-2.0"}
+	if s.Cuts() {
+		spec.Type, spec.Instructions = ebpf.XDP, Cut(s, counts.FD())
+	} else {
+		spec.Instructions = Fit(s, counts.FD())
 	}
 	p, err := ebpf.NewProgram(spec)
 	if err != nil {
@@ -131,12 +130,9 @@ func TestTheKernelTakesTheProgramOfAnySpec(t *testing.T) {
 		for _, longest := range []int{82, 1294, 1514, 9014, 65549} {
 			for _, snap := range []int{0, 64, 96, 256, 2000, 65535} {
 				if s := (Spec{Snap: snap, Path: path, Longest: longest, Relay: 3}); s.Trims() {
-					_ = load(t, ebpf.SchedCLS, s).Close()
+					_ = load(t, s).Close()
 				}
 			}
 		}
-	}
-	for _, snap := range []int{64, 96, 1514, 65535} {
-		_ = load(t, ebpf.XDP, Spec{Snap: snap}).Close()
 	}
 }

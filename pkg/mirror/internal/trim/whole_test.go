@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"testing"
 
-	"github.com/cilium/ebpf"
 	"github.com/gopacket/gopacket/layers"
 )
 
@@ -12,7 +11,7 @@ import (
 func TestWhatIsNotPlainTCPIsCut(t *testing.T) {
 	r := newRelay(t)
 	s := Spec{Path: 1444, Longest: 1514, Relay: r.index}
-	p := load(t, ebpf.SchedCLS, s)
+	p := load(t, s)
 	cases := map[string][]byte{}
 	for _, ipv6 := range []bool{false, true} {
 		family := map[bool]string{false: "IPv4", true: "IPv6"}[ipv6]
@@ -65,7 +64,7 @@ func TestShortFramesAndNarrowPathsDoNoHarm(t *testing.T) {
 	r := newRelay(t)
 	for _, path := range []int{72, 90, 100, 130, 160, 200} {
 		s := Spec{Path: path, Longest: 1514, Relay: r.index}
-		p := load(t, ebpf.SchedCLS, s)
+		p := load(t, s)
 		for _, f := range ways() {
 			f.length = 400
 			whole, least := f.bytes(t), offNetwork+lenIPv4 // the kernel's test takes no less
@@ -88,7 +87,7 @@ func TestAPacketIsSplitOnlyWhereBothHalvesHaveBytes(t *testing.T) {
 	r := newRelay(t)
 	for _, path := range []int{160, 200, 300, 480} {
 		s := Spec{Path: path, Longest: path + minSplit, Relay: r.index}
-		p, split := load(t, ebpf.SchedCLS, s), int(s.split())
+		p, split := load(t, s), int(s.split())
 		for _, f := range ways() {
 			for f.length = path + 1; f.length <= path+80; f.length += 13 {
 				payload := f.length - f.headers()

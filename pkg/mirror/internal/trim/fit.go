@@ -1,6 +1,10 @@
 package trim
 
-import "github.com/cilium/ebpf/asm"
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf/asm"
+)
 
 // Fields of struct __sk_buff of linux/bpf.h, by their offsets.
 const (
@@ -52,55 +56,36 @@ const (
 	actShot = 2  // TC_ACT_SHOT
 )
 
-// Relay is the program of a relay's tap, for tc's ingress hook in direct-action mode. It
-// counts in a map made by Map, of which it takes the descriptor.
-func Relay(s Spec, counts int) asm.Instructions {
+// Fit is the program of a tap with a Path and no Snap, for tc's ingress hook in direct-action
+// mode. It counts in a map made by Map, of which it takes the descriptor.
+func Fit(s Spec, counts int) asm.Instructions {
 	c := &code{}
 	c.add(
 		asm.Mov.Reg(packet, asm.R1),
 		asm.LoadMem(length, packet, skbLength, asm.Word),
-		asm.Mov.Imm(most, int32(s.limit())),
+		asm.Mov.Imm(most, int32(s.Path)),
 		asm.LoadMem(asm.R1, packet, skbTagPresent, asm.Word),
 		asm.JEq.Imm(asm.R1, 0, "untagged"),
 		asm.Sub.Imm(most, lenTag), // VXLAN puts the tag back into the bytes
 	)
-	if s.Fits() {
-		c.label("untagged", asm.LoadMem(asm.R1, packet, skbGSOSize, asm.Word))
-		c.add(asm.JNE.Imm(asm.R1, 0, "super-packet"))
-		c.add(asm.JLE.Reg(length, most, "next"))
-		c.readHeaders()
-		c.add(asm.LoadMem(asm.R1, packet, skbGSOSize, asm.Word), asm.JNE.Imm(asm.R1, 0, "fit"))
-		c.split(s, counts)
-		c.fit(counts)
-	} else {
-		c.label("untagged", asm.JLE.Reg(length, most, "next"))
-	}
-	c.cut(s, counts)
+	c.label("untagged", asm.LoadMem(asm.R1, packet, skbGSOSize, asm.Word))
+	c.add(asm.JNE.Imm(asm.R1, 0, "super-packet"), asm.JLE.Reg(length, most, "next"))
+	c.readHeaders()
+	c.add(asm.LoadMem(asm.R1, packet, skbGSOSize, asm.Word), asm.JNE.Imm(asm.R1, 0, "fit"))
+	c.split(s, counts)
+	c.fit(counts)
+	c.cut(counts)
 	c.label("next", asm.Mov.Imm(asm.R0, actNext))
 	c.add(asm.Return())
 	return c.Instructions
 }
 
-// longerCuts are tried in turn where the kernel refuses a cut: it does not go below a
-// checksum that is still to be filled in, which in tunnels is far behind.
-var longerCuts = []int{96, 160, 256}
-
-// cut cuts what is longer than it may be. What cannot be cut goes on whole.
-func (c *code) cut(s Spec, counts int) {
+// cut cuts what is longer than it may be. What the kernel does not let be cut goes on whole: a
+// packet in a tunnel of the pod's own whose inner checksum is still to be filled in.
+func (c *code) cut(counts int) {
 	c.label("cut", asm.JLE.Reg(length, most, "next"))
-	try := func() {
-		c.call(asm.FnSkbChangeTail, asm.Mov.Reg(asm.R2, most), asm.Mov.Imm(asm.R3, 0))
-		c.add(asm.JEq.Imm(asm.R0, 0, "is cut"))
-	}
-	try()
-	for _, longer := range longerCuts {
-		if longer > s.limit() {
-			c.add(asm.Mov.Imm(most, int32(longer)), asm.JLE.Reg(length, most, "next"))
-			try()
-		}
-	}
-	c.add(asm.Ja.Label("next"))
-	c.label("is cut", asm.Sub.Reg(length, most))
+	c.call(asm.FnSkbChangeTail, asm.Mov.Reg(asm.R2, most), asm.Mov.Imm(asm.R3, 0))
+	c.add(asm.JNE.Imm(asm.R0, 0, "next"), asm.Sub.Reg(length, most))
 	c.count(counts, atKey, "the cut", plusOne(offCutPackets), plus(offCutBytes, length))
 }
 
@@ -146,7 +131,7 @@ const (
 	leastSegment = 8
 	// roomStep is how much room one call may make, in bytes: below the kernel's 4095.
 	roomStep  = 4080
-	roomSteps = 3
+	roomSteps = 16
 	roomAtMAC = 1 // BPF_ADJ_ROOM_MAC
 	fixedGSO  = 1 // BPF_F_ADJ_ROOM_FIXED_GSO
 )
@@ -182,7 +167,7 @@ func (c *code) fit(counts int) {
 		asm.Mov.Reg(header, asm.R3),
 	)
 	for i := range roomSteps {
-		whole := "room " + string(rune('1'+i))
+		whole := fmt.Sprint("room ", i)
 		c.add(asm.Mov.Reg(asm.R2, header), asm.JLE.Imm(asm.R2, roomStep, whole), asm.Mov.Imm(asm.R2, roomStep))
 		c.label(whole, asm.StoreMem(asm.R10, atSum, asm.R2, asm.DWord))
 		c.call(asm.FnSkbAdjustRoom, asm.Mov.Imm(asm.R3, roomAtMAC), asm.Mov.Imm(asm.R4, 0))

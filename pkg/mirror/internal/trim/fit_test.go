@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"testing"
 
-	"github.com/cilium/ebpf"
 	"github.com/gopacket/gopacket/layers"
 )
 
@@ -97,7 +96,7 @@ func TestTCPUpToTheLongestIsSplit(t *testing.T) {
 	r := newRelay(t)
 	for _, s := range paths {
 		s.Relay = r.index
-		p, want := load(t, ebpf.SchedCLS, s), Counts{}
+		p, want := load(t, s), Counts{}
 		longest := s.Path + int(s.split())
 		for _, f := range ways() {
 			for _, f.length = range []int{s.Path - 1, s.Path} {
@@ -124,7 +123,7 @@ func TestTCPUpToTheLongestIsSplit(t *testing.T) {
 func TestFlagsAndSequenceNumbersAreThoseOfTwoPackets(t *testing.T) {
 	r := newRelay(t)
 	s := Spec{Path: 1464, Longest: 1514, Relay: r.index}
-	p := load(t, ebpf.SchedCLS, s)
+	p := load(t, s)
 	for _, ipv6 := range []bool{false, true} {
 		for flags := range 32 {
 			set := func(tcp *layers.TCP) {
@@ -139,7 +138,7 @@ func TestFlagsAndSequenceNumbersAreThoseOfTwoPackets(t *testing.T) {
 func TestTheChecksumsOfHalvesAreRight(t *testing.T) {
 	r := newRelay(t)
 	s := Spec{Path: 1444, Longest: 1514, Relay: r.index}
-	p := load(t, ebpf.SchedCLS, s)
+	p := load(t, s)
 	for seed := range 600 {
 		r.isSplit(t, p, s, tcpFrame{ipv6: seed%3 == 0, tcpHeader: 20 + 4*(seed%11), length: 1445 + seed%70, seq: uint32(seed) * 0x01234567, seed: seed})
 	}
@@ -148,7 +147,7 @@ func TestTheChecksumsOfHalvesAreRight(t *testing.T) {
 // Where somebody has deleted the relay, the half that went there is no copy.
 func TestAHalfThatNoRelayTakesIsCountedAsLost(t *testing.T) {
 	r := newRelay(t)
-	p := load(t, ebpf.SchedCLS, Spec{Path: 1464, Longest: 1514, Relay: r.index + 1000})
+	p := load(t, Spec{Path: 1464, Longest: 1514, Relay: r.index + 1000})
 	_, left, sent := r.run(t, p, tcpFrame{length: 1514}.bytes(t), 0)
 	if _, err := parse(left); err != nil || len(sent) != 0 {
 		t.Errorf("%d packets were sent; the second half: %v", len(sent), err)
