@@ -144,15 +144,16 @@ func TestTheChecksumsOfHalvesAreRight(t *testing.T) {
 	}
 }
 
-// Where somebody has deleted the relay, the half that went there is no copy.
-func TestAHalfThatNoRelayTakesIsCountedAsLost(t *testing.T) {
+// Where somebody has deleted the relay, the second half goes on all the same, to the redirect
+// that counts what it cannot deliver.
+func TestWithoutTheRelayTheSecondHalfGoesOn(t *testing.T) {
 	r := newRelay(t)
 	p := load(t, Spec{Path: 1464, Longest: 1514, Relay: r.index + 1000})
-	_, left, sent := r.run(t, p, tcpFrame{length: 1514}.bytes(t), 0)
-	if _, err := parse(left); err != nil || len(sent) != 0 {
-		t.Errorf("%d packets were sent; the second half: %v", len(sent), err)
+	verdict, left, sent := r.run(t, p, tcpFrame{length: 1514}.bytes(t), 0)
+	if _, err := parse(left); err != nil || verdict != actNext || len(sent) != 0 {
+		t.Errorf("%d packets were sent; the second half: %v, the verdict %d", len(sent), err, verdict)
 	}
-	if got, want := p.counted(t), (Counts{Segments: 1, Lost: 1}); got != want {
+	if got, want := p.counted(t), (Counts{Segments: 1}); got != want {
 		t.Errorf("counted are %+v; want %+v", got, want)
 	}
 }

@@ -1,6 +1,9 @@
 package trim
 
-import "github.com/cilium/ebpf/asm"
+import (
+	"github.com/cilium/ebpf/asm"
+	"golang.org/x/sys/unix"
+)
 
 const (
 	pseudoHeader = 0x10 // BPF_F_PSEUDO_HDR
@@ -143,8 +146,9 @@ func (c *code) flags(less, had int32) {
 	c.sumTCP(2, append(without(asm.R3, had), without(asm.R4, less)...)...)
 }
 
-// firstHalf makes the packet the first half, and sends it. It is lost where the relay is down
-// or gone, or there is no memory.
+// firstHalf makes the packet the first half, and sends it. Where the relay is down or gone, the
+// second half meets the same, and the redirect counts the packet; where there is no memory, this
+// half may be lost alone.
 func (c *code) firstHalf(s Spec, counts int) {
 	whole := func(r asm.Register) []asm.Instruction { return []asm.Instruction{asm.Mov.Reg(r, length)} }
 	first := func(r asm.Register) []asm.Instruction {
@@ -156,7 +160,7 @@ func (c *code) firstHalf(s Spec, counts int) {
 	c.flags(tcpFIN|tcpPSH, 0)
 	c.sumTCP(0, asm.Mov.Imm(asm.R3, 0), asm.LoadMem(asm.R4, asm.R10, atSwapped, asm.DWord), asm.Xor.Imm(asm.R4, 0xffff))
 	c.call(asm.FnCloneRedirect, asm.Mov.Imm(asm.R2, int32(s.Relay)), asm.Mov.Imm(asm.R3, 0))
-	c.add(asm.JEq.Imm(asm.R0, 0, "half sent"))
+	c.add(asm.JNE.Imm(asm.R0, -int32(unix.ENOMEM), "half sent"))
 	c.count(counts, atKey, "the lost half", plusOne(offLost))
 	c.label("half sent", asm.Mov.Imm(asm.R0, 0))
 }
