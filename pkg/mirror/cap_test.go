@@ -73,7 +73,9 @@ func (s *scene) flow(t *testing.T) (end func()) {
 	return func() {
 		t.Helper()
 		stop()
-		if bitrate := 8 * size * float64(sent) / time.Since(begin).Seconds(); arrived != sent || bitrate < 60e6 {
+		bitrate := 8 * size * float64(sent) / time.Since(begin).Seconds()
+		t.Logf("the flow had %.0f Mbit/s", bitrate/1e6)
+		if arrived != sent || bitrate < 60e6 {
 			t.Errorf("%d of %d datagrams arrived, at %.0f Mbit/s", arrived, sent, bitrate/1e6)
 		}
 	}

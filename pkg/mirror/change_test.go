@@ -271,8 +271,8 @@ func TestAFailedChangeIsUndone(t *testing.T) {
 	}
 	before, failed := likeBefore(), 0
 	for at := 1; ; at++ {
-		step, fails := 0, func(what string) error { return nil }
-		fails = func(what string) error {
+		step := 0
+		fails := func(what string) error {
 			if step++; step == at {
 				failed++
 				return fmt.Errorf("%s fails by order of the test", what)
