@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/safchain/ethtool"
@@ -21,10 +22,12 @@ const (
 	asOnWire
 )
 
+// notTCP are the offloads that leave others than TCP whole, which veths have.
+var notTCP = []string{"tx-udp-segmentation", "tx-gso-list", "tx-sctp-segmentation"}
+
 // without says whether the device must not have an offload, by ethtool's name for it.
 func (c carriage) without(offload string) bool {
-	switch offload {
-	case "tx-udp-segmentation", "tx-gso-list", "tx-sctp-segmentation":
+	if slices.Contains(notTCP, offload) {
 		return c != asTheyAre
 	}
 	return c == asOnWire && (strings.HasPrefix(offload, "tx-") && strings.HasSuffix(offload, "-segmentation") ||
@@ -32,8 +35,8 @@ func (c carriage) without(offload string) bool {
 }
 
 // setCarriage says how packets are to come into a device. There is no request of rtnetlink's
-// for that.
-func (n *namespace) setCarriage(device string, c carriage) error {
+// for that. Of a new device it need not be asked what it has.
+func (n *namespace) setCarriage(device string, c carriage, isNew bool) error {
 	return n.change("set the offloads of "+device, func() error {
 		return n.enter(func() error {
 			tool, err := ethtool.NewEthtool()
@@ -41,11 +44,20 @@ func (n *namespace) setCarriage(device string, c carriage) error {
 				return err
 			}
 			defer tool.Close()
+			config := map[string]bool{}
+			if c == tcpWhole && isNew {
+				for _, name := range notTCP {
+					config[name] = false
+				}
+				if tool.Change(device, config) == nil {
+					return nil
+				}
+				clear(config) // this kernel lacks one of them
+			}
 			now, err := tool.FeaturesWithState(device)
 			if err != nil {
 				return err
 			}
-			config := map[string]bool{}
 			for name, state := range now {
 				if possible := state.Available && !state.NeverChanged; possible && asOnWire.without(name) && state.Active == c.without(name) {
 					config[name] = !state.Active

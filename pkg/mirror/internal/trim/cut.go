@@ -17,8 +17,8 @@ const xdpPass = 2 // XDP_PASS
 // takes the descriptor.
 func Cut(s Spec, counts int) asm.Instructions {
 	c := &code{}
+	c.begin()
 	c.add(
-		asm.Mov.Reg(packet, asm.R1),
 		asm.LoadMem(asm.R1, packet, xdpData, asm.Word),
 		asm.LoadMem(length, packet, xdpDataEnd, asm.Word),
 		asm.Sub.Reg(length, asm.R1),
@@ -28,7 +28,7 @@ func Cut(s Spec, counts int) asm.Instructions {
 	)
 	c.call(asm.FnXdpAdjustTail, asm.Mov.Reg(asm.R2, most))
 	c.add(asm.JNE.Imm(asm.R0, 0, "pass"), asm.Sub.Imm(length, s.cut()))
-	c.count(counts, atKey, "the cut", plusOne(offCutPackets), plus(offCutBytes, length))
+	c.count(counts, "the cut", plusOne(offCutPackets), plus(offCutBytes, length))
 	c.label("pass", asm.Mov.Imm(asm.R0, xdpPass))
 	c.add(asm.Return())
 	return c.Instructions

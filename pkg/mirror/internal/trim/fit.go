@@ -47,9 +47,12 @@ const (
 	atSwapped = -120 // the same, as it stands at an odd place
 	atTCPAt   = -128 // the TCP header's offset in the frame
 	atKey     = -136
-	atTail    = -504 // maxSplit bytes
-	atValue   = -512
+	atValue   = -144
 )
+
+// atTail is where the second half's bytes are, at the stack's end: the verifier copies all of a
+// stack again and again.
+func (s Spec) atTail() int16 { return atValue - int16(s.split()) }
 
 const (
 	actNext = -1 // TC_ACT_UNSPEC, on to the next rule
@@ -60,20 +63,23 @@ const (
 // mode. It counts in a map made by Map, of which it takes the descriptor.
 func Fit(s Spec, counts int) asm.Instructions {
 	c := &code{}
+	c.begin()
 	c.add(
-		asm.Mov.Reg(packet, asm.R1),
 		asm.LoadMem(length, packet, skbLength, asm.Word),
+		// VXLAN puts a tag back into the bytes.
 		asm.Mov.Imm(most, int32(s.Path)),
-		asm.LoadMem(asm.R1, packet, skbTagPresent, asm.Word),
-		asm.JEq.Imm(asm.R1, 0, "untagged"),
-		asm.Sub.Imm(most, lenTag), // VXLAN puts the tag back into the bytes
+		asm.LoadMem(asm.R1, packet, skbTagPresent, asm.Word), // 0 or 1
+		asm.Mul.Imm(asm.R1, lenTag),
+		asm.Sub.Reg(most, asm.R1),
+		asm.LoadMem(asm.R1, packet, skbGSOSize, asm.Word),
+		asm.JEq.Imm(asm.R1, 0, "single"),
 	)
-	c.label("untagged", asm.LoadMem(asm.R1, packet, skbGSOSize, asm.Word))
-	c.add(asm.JNE.Imm(asm.R1, 0, "super-packet"), asm.JLE.Reg(length, most, "next"))
 	c.readHeaders()
 	c.add(asm.LoadMem(asm.R1, packet, skbGSOSize, asm.Word), asm.JNE.Imm(asm.R1, 0, "fit"))
 	c.split(s, counts)
-	c.fit(counts)
+	c.fit(s, counts)
+	c.label("single", asm.JLE.Reg(length, most, "next"))
+	c.add(asm.Ja.Label("read headers"))
 	c.cut(counts)
 	c.label("next", asm.Mov.Imm(asm.R0, actNext))
 	c.add(asm.Return())
@@ -86,29 +92,30 @@ func (c *code) cut(counts int) {
 	c.label("cut", asm.JLE.Reg(length, most, "next"))
 	c.call(asm.FnSkbChangeTail, asm.Mov.Reg(asm.R2, most), asm.Mov.Imm(asm.R3, 0))
 	c.add(asm.JNE.Imm(asm.R0, 0, "next"), asm.Sub.Reg(length, most))
-	c.count(counts, atKey, "the cut", plusOne(offCutPackets), plus(offCutBytes, length))
+	c.count(counts, "the cut", plusOne(offCutPackets), plus(offCutBytes, length))
 }
 
 // readHeaders leaves the length of the headers up to TCP's in header, 0 for what is not
 // plain TCP; then the network header and TCP's 20 bytes are on the stack.
 func (c *code) readHeaders() {
-	c.label("super-packet", asm.Mov.Imm(header, 0))
+	c.label("read headers", asm.Mov.Imm(header, 0))
 	c.call(asm.FnSkbLoadBytes, append(onStack(asm.R3, atNetwork), asm.Mov.Imm(asm.R2, offNetwork), asm.Mov.Imm(asm.R4, lenIPv6))...)
 	c.add(
 		asm.JNE.Imm(asm.R0, 0, "headers read"),
 		asm.LoadMem(asm.R1, packet, skbProtocol, asm.Word),
-		asm.JEq.Imm(asm.R1, networkOrder(0x0800), "IPv4"),
-		asm.JNE.Imm(asm.R1, networkOrder(0x86dd), "headers read"),
-		asm.LoadMem(asm.R1, asm.R10, atNetwork+ipv6Next, asm.Byte),
-		asm.JNE.Imm(asm.R1, protoTCP, "headers read"),
-		asm.Mov.Imm(asm.R2, offNetwork+lenIPv6),
-		asm.Ja.Label("TCP"),
-		asm.LoadMem(asm.R1, asm.R10, atNetwork+ipv4Proto, asm.Byte).WithSymbol("IPv4"),
+		asm.JEq.Imm(asm.R1, networkOrder(0x86dd), "IPv6"),
+		asm.JNE.Imm(asm.R1, networkOrder(0x0800), "headers read"),
+		// The verifier goes this way first; what it takes for any length it takes for IPv6's.
+		asm.LoadMem(asm.R1, asm.R10, atNetwork+ipv4Proto, asm.Byte),
 		asm.JNE.Imm(asm.R1, protoTCP, "headers read"),
 		asm.LoadMem(asm.R2, asm.R10, atNetwork, asm.Byte),
 		asm.And.Imm(asm.R2, 0x0f),
 		asm.LSh.Imm(asm.R2, 2),
 		asm.Add.Imm(asm.R2, offNetwork),
+		asm.Ja.Label("TCP"),
+		asm.LoadMem(asm.R1, asm.R10, atNetwork+ipv6Next, asm.Byte).WithSymbol("IPv6"),
+		asm.JNE.Imm(asm.R1, protoTCP, "headers read"),
+		asm.Mov.Imm(asm.R2, offNetwork+lenIPv6),
 		asm.StoreMem(asm.R10, atTCPAt, asm.R2, asm.DWord).WithSymbol("TCP"),
 	)
 	c.call(asm.FnSkbLoadBytes, append(onStack(asm.R3, atTCP), asm.Mov.Imm(asm.R4, lenTCP))...)
@@ -131,15 +138,15 @@ const (
 	leastSegment = 8
 	// roomStep is how much room one call may make, in bytes: below the kernel's 4095.
 	roomStep  = 4080
-	roomSteps = 16
-	roomAtMAC = 1 // BPF_ADJ_ROOM_MAC
-	fixedGSO  = 1 // BPF_F_ADJ_ROOM_FIXED_GSO
+	roomSteps = 16 // at most
+	roomAtMAC = 1  // BPF_ADJ_ROOM_MAC
+	fixedGSO  = 1  // BPF_F_ADJ_ROOM_FIXED_GSO
 )
 
 // fit makes the segments of a TCP super-packet smaller, and leaves its bytes alone. To make
 // room behind the Ethernet header takes as much from the size of the segments; to take it
 // away again with the flag for that gives nothing back.
-func (c *code) fit(counts int) {
+func (c *code) fit(s Spec, counts int) {
 	c.label("fit", asm.JNE.Imm(header, 0, "headers known"))
 	c.add(asm.Mov.Imm(header, unknownHeaders))
 	c.label("headers known", asm.LoadMem(asm.R2, packet, skbGSOSize, asm.Word))
@@ -166,7 +173,9 @@ func (c *code) fit(counts int) {
 		asm.StoreMem(asm.R10, atValue, asm.R0, asm.DWord),
 		asm.Mov.Reg(header, asm.R3),
 	)
-	for i := range roomSteps {
+	// A segment is too long by no more than that.
+	steps := min(1+max(s.Longest-s.Path+unknownHeaders, 0)/roomStep, roomSteps)
+	for i := range steps {
 		whole := fmt.Sprint("room ", i)
 		c.add(asm.Mov.Reg(asm.R2, header), asm.JLE.Imm(asm.R2, roomStep, whole), asm.Mov.Imm(asm.R2, roomStep))
 		c.label(whole, asm.StoreMem(asm.R10, atSum, asm.R2, asm.DWord))
@@ -183,9 +192,9 @@ func (c *code) fit(counts int) {
 	}
 	c.add(asm.Ja.Label("cut"))
 	c.label("is fit", asm.LoadMem(length, asm.R10, atValue, asm.DWord))
-	c.count(counts, atKey, "the segments", plus(offSegments, length))
+	c.count(counts, "the segments", plus(offSegments, length))
 	c.add(asm.Ja.Label("next"))
 	c.label("lost", asm.Mov.Imm(asm.R0, 0))
-	c.count(counts, atKey, "the loss", plusOne(offLost))
+	c.count(counts, "the loss", plusOne(offLost))
 	c.add(asm.Mov.Imm(asm.R0, actShot), asm.Return())
 }

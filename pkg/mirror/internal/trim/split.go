@@ -47,17 +47,17 @@ func (c *code) split(s Spec, counts int) {
 	c.keepHeader()
 	c.firstHalf(s, counts)
 	c.secondHalf(s)
-	c.count(counts, atKey, "the half", plusOne(offSegments))
+	c.count(counts, "the half", plusOne(offSegments))
 	c.add(asm.Ja.Label("next"))
 }
 
 // keepTail copies the last bytes to the stack, with their checksum.
 func (c *code) keepTail(s Spec) {
-	c.call(asm.FnSkbLoadBytes, append(onStack(asm.R3, atTail), asm.Mov.Reg(asm.R2, length), asm.Sub.Imm(asm.R2, s.split()),
+	c.call(asm.FnSkbLoadBytes, append(onStack(asm.R3, s.atTail()), asm.Mov.Reg(asm.R2, length), asm.Sub.Imm(asm.R2, s.split()),
 		asm.Mov.Imm(asm.R4, s.split()))...)
 	c.add(asm.JNE.Imm(asm.R0, 0, "cut"))
 	c.add(asm.Mov.Imm(asm.R1, 0), asm.Mov.Imm(asm.R2, 0))
-	c.add(onStack(asm.R3, atTail)...)
+	c.add(onStack(asm.R3, s.atTail())...)
 	c.add(asm.Mov.Imm(asm.R4, s.split()), asm.Mov.Imm(asm.R5, 0), asm.FnCsumDiff.Call())
 	for range 2 { // 32 bits to 16
 		c.add(
@@ -161,7 +161,7 @@ func (c *code) firstHalf(s Spec, counts int) {
 	c.sumTCP(0, asm.Mov.Imm(asm.R3, 0), asm.LoadMem(asm.R4, asm.R10, atSwapped, asm.DWord), asm.Xor.Imm(asm.R4, 0xffff))
 	c.call(asm.FnCloneRedirect, asm.Mov.Imm(asm.R2, int32(s.Relay)), asm.Mov.Imm(asm.R3, 0))
 	c.add(asm.JNE.Imm(asm.R0, -int32(unix.ENOMEM), "half sent"))
-	c.count(counts, atKey, "the lost half", plusOne(offLost))
+	c.count(counts, "the lost half", plusOne(offLost))
 	c.label("half sent", asm.Mov.Imm(asm.R0, 0))
 }
 
@@ -175,7 +175,7 @@ func (c *code) secondHalf(s Spec) {
 	}
 	c.call(asm.FnSkbChangeTail, append(second(asm.R2), asm.Mov.Imm(asm.R3, 0))...)
 	c.add(asm.JNE.Imm(asm.R0, 0, "lost"))
-	c.store(s.split(), append(onStack(asm.R3, atTail), asm.Mov.Reg(asm.R2, header))...)
+	c.store(s.split(), append(onStack(asm.R3, s.atTail()), asm.Mov.Reg(asm.R2, header))...)
 	c.add(asm.JNE.Imm(asm.R0, 0, "lost"))
 	// The sequence number goes on behind the first half.
 	c.add(

@@ -130,11 +130,15 @@ const (
 	header = asm.R9 // bytes of its headers, up to TCP's
 )
 
-// count adds registers to counts; it uses R0 to R5.
-func (c *code) count(counts int, at int16, what string, add ...func(value asm.Register) asm.Instructions) {
+// begin keeps the packet, and the key of the counts, which is 0.
+func (c *code) begin() {
+	c.add(asm.Mov.Reg(packet, asm.R1), asm.StoreImm(asm.R10, atKey, 0, asm.Word))
+}
+
+// count adds to counts; it uses R0 to R5.
+func (c *code) count(counts int, what string, add ...func(value asm.Register) asm.Instructions) {
 	done := "counted " + what
-	c.add(asm.StoreImm(asm.R10, at, 0, asm.Word))
-	c.add(onStack(asm.R2, at)...)
+	c.add(onStack(asm.R2, atKey)...)
 	c.add(asm.LoadMapPtr(asm.R1, counts), asm.FnMapLookupElem.Call(), asm.JEq.Imm(asm.R0, 0, done))
 	for _, a := range add {
 		c.add(a(asm.R0)...)
