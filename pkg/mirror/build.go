@@ -186,7 +186,7 @@ func (b *builder) trim(device, host, relay *link) error {
 	if err := b.node.setTrim(host, attached{}, s); err != nil {
 		return b.untrimmed(err)
 	}
-	return b.pod.setCarriage(device.name, carriageOf(s), true)
+	return b.pod.setCarriage(device.name, carriageOf(s))
 }
 
 // untrimmed is what it means for the tap that its copies could not be trimmed: nil, and a

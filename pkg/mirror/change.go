@@ -214,7 +214,7 @@ func (c *changer) retrim(relay *link) error {
 	s := c.trimSpec(relay)
 	now := carriageOf(c.was.Spec)
 	if next := carriageOf(s); next > now {
-		if err := c.pod.setCarriage(c.device.name, next, false); err != nil {
+		if err := c.pod.setCarriage(c.device.name, next); err != nil {
 			return err
 		}
 		now = next
@@ -229,7 +229,7 @@ func (c *changer) retrim(relay *link) error {
 		s = trim.Spec{}
 	}
 	if next := carriageOf(s); next < now {
-		return c.pod.setCarriage(c.device.name, next, false)
+		return c.pod.setCarriage(c.device.name, next)
 	}
 	return nil
 }
