@@ -265,7 +265,7 @@ func TestAFailedChangeIsUndone(t *testing.T) {
 	is := s.want(t, variants[2].text, "filter: udp, sampleRate: 2, snapLength: 96, maxBitrate: 1G")
 	add(t, p, ownerOf("c1"), was)
 	lab.Settle(t, s.node.Space, s.pod.Space)
-	numbers := regexp.MustCompile(`(mirred\.2=)[0-9a-f]{8}`) // of actions, which are made anew
+	numbers := regexp.MustCompile(`((?:mirred\.2|police\.1)=)[0-9a-f]{8}`) // of actions, which are made anew
 	likeBefore := func() string {
 		return numbers.ReplaceAllString(s.node.Snapshot()+s.pod.Snapshot(), "$1")
 	}
