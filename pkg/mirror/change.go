@@ -253,7 +253,7 @@ func (p *Pod) changeRules(l *link, qdisc string, hooks []uint32, rules []rule) e
 func (p *Pod) changeHook(l *link, hook uint32, rules []rule, present []installed) ([]installed, error) {
 	mine := map[byte]installed{}
 	for _, r := range present {
-		if r.marked && r.mirred != nil && r.mirred.cookie.sameTap(rules[0].mirred.cookie) && (r.mirred.cookie.flags()&ofEgress != 0) == (hook == hookEgress) {
+		if r.marked && r.mirred != nil && r.mirred.cookie.sameTap(rules[0].mirred.cookie) && (r.hook == hookEgress) == (hook == hookEgress) {
 			mine[r.mirred.role()] = r
 		}
 	}

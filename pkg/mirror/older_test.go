@@ -14,7 +14,7 @@ import (
 
 // age makes a relayed tap what a podtap made before there were lists: aliases
 // without a time, an MTU of 65535 at both ends, rules that do not count, and a
-// redirect that does not say whose it is.
+// redirect that does not say whose it is, at the first priority, where others have it second.
 func age(t *testing.T, s *scene, p *Pod, o Owner, want tap.Tap, made Made) {
 	t.Helper()
 	device, host := s.pod.Link(made.Device.Name), s.node.Link(made.Host.Name)
@@ -34,8 +34,33 @@ func age(t *testing.T, s *scene, p *Pod, o Owner, want tap.Tap, made Made) {
 			mirred: &mirred{to: device.Attrs().Index, cookie: newCookie(o, want.Device, ownClsact)}})
 	}
 	instead(t, p.node.namespace, host, hookIngress,
-		rule{priority: redirectPriority, program: matchAll(), mirred: &mirred{redirect: true, to: relay.Attrs().Index}},
-		rule{priority: sealPriority, program: dropAll()})
+		rule{priority: 1, program: matchAll(), mirred: &mirred{redirect: true, to: relay.Attrs().Index}},
+		rule{priority: 2, program: dropAll()})
+}
+
+// What makes copies fit comes in front of an older podtap's redirect, too: of rules with the
+// same priority the kernel takes the newest first.
+func TestATapOfAnOlderPodtapCanBeMadeToFit(t *testing.T) {
+	needsEBPF(t)
+	s := newScene(t, 1500, 1500)
+	node, p := open(t, s.node, s.pod)
+	want := s.want(t, "vxlan: {vni: 1, remote: COLLECTOR4, oversize: fragment}", "direction: both")
+	made := add(t, p, ownerOf("c1"), want)
+	age(t, s, p, ownerOf("c1"), want, made)
+	healthy(t, p, ownerOf("c1"), want)
+	fit := s.want(t, "vxlan: {vni: 1, remote: COLLECTOR4, oversize: fit}", "direction: both")
+	if _, err := p.Change(ownerOf("c1"), want, fit); err != nil {
+		t.Fatal(err)
+	}
+	healthy(t, p, ownerOf("c1"), fit)
+	outer := s.collector.Capture("eth0")
+	if n := lab.Stream(t, s.pod.Space, s.peer.Space, s.peer.IPv4, 100_000); n != 100_000 {
+		t.Errorf("%d bytes came back", n)
+	}
+	noFragments(t, outer.Settle(1))
+	if is := only(t, node); is.Trimmed == nil || is.Trimmed.Segments == 0 {
+		t.Errorf("it is listed as %+v", is)
+	}
 }
 
 // podtap may be replaced while pods run.
