@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"slices"
 	"testing"
 	"time"
 
@@ -214,9 +215,10 @@ func TestCountsGoOnThroughAChange(t *testing.T) {
 			healthy(t, p, ownerOf("c1"), plain)
 			// The kernel frees what the old rules had a little later.
 			is := only(t, node)
-			for deadline := time.Now().Add(2 * time.Second); is.Counters[0].SampledOut != nil && time.Now().Before(deadline); is = only(t, node) {
-				time.Sleep(10 * time.Millisecond)
-			}
+			waitFor(t, func() bool {
+				is = only(t, node)
+				return !slices.ContainsFunc(is.Counters, func(c Counters) bool { return c.PassedOver != nil || c.SampledOut != nil })
+			})
 			for _, c := range is.Counters {
 				if c.PassedOver != nil || c.SampledOut != nil || c.Matched.Packets > 100 {
 					t.Errorf("after the change the counts are %+v", c)
