@@ -14,9 +14,10 @@ import (
 // was in force when it came; what the tap has counted stands, but where the new tap counts
 // something that the old one did not, or the other way round: then its directions begin at
 // zero. Other differences, and another destination of a tap of placement pod, are errors that
-// wrap ErrUnsupported. To add a cap, or to take it away, takes
-// some milliseconds, in which the copies are dropped, and counted. If Change fails, the tap is as
-// it was, unless the error says that changing it back failed, too. The caller holds the pod's lock.
+// wrap ErrUnsupported. To add a cap, or to take it away, takes some milliseconds, in which the
+// copies are dropped, and counted. If Change fails, the tap is as it was, unless the error says
+// that changing it back failed, too. The caller holds the pod's lock, and has decided that the
+// tap may be.
 func (p *Pod) Change(owner Owner, was, is tap.Tap) (Made, error) {
 	if err := changeable(was, is); err != nil {
 		return Made{}, err
