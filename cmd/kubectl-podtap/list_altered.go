@@ -8,8 +8,8 @@ import (
 )
 
 // isAltered says whether there is something to tell of how a tap's copies are cut, made
-// to fit the path, or capped. That they may be is nothing: most taps' copies fit as they
-// are.
+// to fit the path, or capped. Of a tap that only could alter copies, as each that makes them
+// fit could, there is nothing.
 func isAltered(t node.Tap) bool {
 	return t.SnapLength != 0 || t.MaxBitrate != 0 || t.SegmentsAdded != nil && *t.SegmentsAdded != 0 || some(t.Cut) || some(t.Capped) || some(t.Lost)
 }

@@ -115,6 +115,9 @@ func (b *builder) buildRelayed() error {
 	if err != nil {
 		return err
 	}
+	if host, err = b.node.findLink(b.host); err != nil { // with its program
+		return err
+	}
 	return b.refit(host)
 }
 
@@ -123,15 +126,10 @@ func (b *builder) buildRelayed() error {
 func (b *builder) refit(host *link) error {
 	path, err := b.node.pathMTU(b.tap.VXLAN)
 	if err != nil || path == b.path || !fits(b.tap.VXLAN) {
-		return nil // which is warned of already
+		return nil // an error is warned of already
 	}
-	at, err := b.node.trimAt(host)
-	if err != nil || at.Path == 0 {
-		return err
-	}
-	next := at.Spec
-	next.Path = framesOf(path, b.tap.VXLAN)
-	return b.node.setTrim(host, at, next)
+	_, err = b.node.setPath(host, framesOf(path, b.tap.VXLAN))
+	return err
 }
 
 // buildInPod makes the VXLAN device in the pod, its underlay in the node.

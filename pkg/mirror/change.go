@@ -10,7 +10,7 @@ import (
 )
 
 // Change makes another tap of one that an owner has, in place: with another filter, sample,
-// cut, cap, destination, or way with what is too large. Each packet is copied once, by what
+// cut, cap, destination or oversize. Each packet is copied once, by what
 // was in force when it came; what the tap has counted stands, but where the new tap counts
 // something that the old one did not, or the other way round: then its directions begin at
 // zero. Other differences, and another destination of a tap of placement pod, are errors that
@@ -43,6 +43,11 @@ func (p *Pod) Change(owner Owner, was, is tap.Tap) (Made, error) {
 	}
 	if err != nil {
 		return Made{}, err
+	}
+	c.made.Device = c.device.device()
+	if c.onNode != nil {
+		onNode := c.onNode.device()
+		c.made.Host = &onNode
 	}
 	return c.made, nil
 }
@@ -157,7 +162,7 @@ func (c *changer) remark() error {
 // recap changes the cap.
 func (c *changer) recap() error {
 	shapes, err := c.pod.shapes()
-	if err != nil || shapes[c.device.index].rate == c.tap.MaxBitrate {
+	if err != nil || shapes[c.device.index].rate == inBytes(c.tap.MaxBitrate) {
 		return err
 	}
 	return c.pod.setCap(c.device, c.tap.MaxBitrate)
@@ -213,12 +218,10 @@ func (c *changer) pointAt(relay *link) error {
 // more after.
 func (c *changer) retrim(relay *link) error {
 	s := c.trimSpec(relay)
-	now := carriageOf(c.was.Spec)
-	if next := carriageOf(s); next > now {
+	if next := carriageOf(s); next > carriageOf(c.was.Spec) {
 		if err := c.pod.setCarriage(c.device.name, next); err != nil {
 			return err
 		}
-		now = next
 	}
 	if err := c.node.setTrim(c.onNode, c.was, s); err != nil {
 		if c.was.Trims() {
@@ -229,10 +232,7 @@ func (c *changer) retrim(relay *link) error {
 		}
 		s = trim.Spec{}
 	}
-	if next := carriageOf(s); next < now {
-		return c.pod.setCarriage(c.device.name, next)
-	}
-	return nil
+	return c.pod.setCarriage(c.device.name, carriageOf(s)) // which an undone change may have raised
 }
 
 // changeRules replaces a tap's rules at its hooks by others.

@@ -269,7 +269,7 @@ func TestAFailedChangeIsUndone(t *testing.T) {
 	lab.Settle(t, s.node.Space, s.pod.Space)
 	numbers := regexp.MustCompile(`((?:mirred\.2|police\.1)=)[0-9a-f]{8}`) // of actions, which are made anew
 	likeBefore := func() string {
-		return numbers.ReplaceAllString(s.node.Snapshot()+s.pod.Snapshot(), "$1")
+		return numbers.ReplaceAllString(s.node.Snapshot()+s.pod.Snapshot(), "$1") + "\n" + s.offloads(t)
 	}
 	before, failed := likeBefore(), 0
 	for at := 1; ; at++ {

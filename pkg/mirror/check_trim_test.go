@@ -5,6 +5,25 @@ import (
 	"testing"
 )
 
+// offloads are those that the tap's device has.
+func (s *scene) offloads(t *testing.T) string {
+	t.Helper()
+	var on []string
+	s.pod.Do(func() error {
+		list, err := features("mirror")
+		for _, f := range list {
+			if f.active {
+				on = append(on, "offload "+f.name)
+			}
+		}
+		return err
+	})
+	if len(on) == 0 {
+		t.Fatal("a veth without any offload shows nothing")
+	}
+	return strings.Join(on, "\n")
+}
+
 // CHECK sees whether copies are sampled, cut, capped and made to fit as the tap asks.
 func TestCheckSeesHowCopiesAreTrimmedSampledAndCapped(t *testing.T) {
 	needsEBPF(t)

@@ -62,8 +62,8 @@ func features(device string) ([]feature, error) {
 	return out, nil
 }
 
-// switchFeatures switches some of a device's n features; on says which way, by their bits. It
-// works in the calling thread's network namespace.
+// switchFeatures switches some of a device's n features; on says which way, by their bits. What
+// a device does not do the kernel tells by a positive number, and CHECK by its look. It works in the calling thread's network namespace.
 func switchFeatures(device string, n int, on map[int]bool) error {
 	blocks := (n + featuresInBlock - 1) / featuresInBlock
 	request := append(encode([2]uint32{ethtoolWrite, uint32(blocks)}), make([]byte, blocks*8)...)

@@ -77,7 +77,7 @@ func beginsWith(program, start []bpf.RawInstruction) bool {
 	return len(program) >= len(start) && slices.Equal(program[:len(start)], start)
 }
 
-// rateOf is the rate that a program samples with, the lowest of those that have the same dice;
+// rateOf is the rate that a program samples with, one of those that have the same dice;
 // 1 where it takes all. It may be anybody's program.
 func rateOf(program []bpf.RawInstruction) uint32 {
 	const threshold = 1 // which of the dice's instructions has it

@@ -44,21 +44,19 @@ func (f *Follower) Round(n *Node) (changed int, err error) {
 	if !news {
 		return 0, nil
 	}
-	changed, err = n.refit(now)
-	if err == nil {
+	changed, again, err := n.refit(now)
+	if err == nil && !again {
 		f.known, f.whole = now, time.Now()
-	}
-	if errors.Is(err, ErrBusy) {
-		err = nil // the next round comes back to it
 	}
 	return changed, err
 }
 
-// refit changes the taps whose copies do not have the length that paths take.
-func (n *Node) refit(paths map[collector]int) (changed int, err error) {
+// refit changes the taps whose copies do not have the length that paths take. again says that
+// somebody was at work on a pod's.
+func (n *Node) refit(paths map[collector]int) (changed int, again bool, err error) {
 	links, err := n.links()
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	collectors := map[string]collector{} // by the name of the relay
 	for _, l := range links {
@@ -74,21 +72,23 @@ func (n *Node) refit(paths map[collector]int) (changed int, err error) {
 			continue
 		}
 		did, failed := n.refitOne(l, m, framesOf(path, &tap.VXLAN{Remote: c.Remote}))
-		if did {
+		switch {
+		case did:
 			changed++
-		}
-		if failed != nil {
+		case errors.Is(failed, ErrBusy):
+			again = true
+		case failed != nil:
 			err = errors.Join(err, fmt.Errorf("make the copies of %s fit the path to %s: %w", l.name, c.Remote, failed))
 		}
 	}
-	return changed, err
+	return changed, again, err
 }
 
 // refitOne makes one tap's copies fit a path that takes frames of so many bytes, if they are
 // to fit at all.
 func (n *Node) refitOne(host *link, m mark, path int) (bool, error) {
-	if at, err := n.trimAt(host); err != nil || at.Path == 0 || at.Path == path {
-		return false, err
+	if at, err := n.trimAt(host); err == nil && (at.Path == 0 || at.Path == path) {
+		return false, nil
 	}
 	// Nobody waits here for one pod: there are others.
 	unlock, err := lock(podLock(podHash(m.ContainerID)), "the container "+m.ContainerID, 0)
@@ -96,21 +96,24 @@ func (n *Node) refitOne(host *link, m mark, path int) (bool, error) {
 		return false, err
 	}
 	defer unlock()
-	at, err := n.trimAt(host) // its pod may have gone meanwhile
-	if err != nil || at.Path == 0 || at.Path == path {
+	// The pod may have gone meanwhile, or its tap have become another.
+	host, err = n.linkByIndex(host.index)
+	if err != nil || host == nil {
 		return false, err
 	}
-	next := at.Spec
-	next.Path = path
-	err = n.setTrim(host, at, next)
+	if now, isTap := linkMark(host); !isTap || now.Relay != m.Relay {
+		return false, nil
+	}
+	changed, err := n.setPath(host, path)
 	if errors.Is(err, unix.ENODEV) {
 		return false, nil
 	}
-	return err == nil, err
+	return changed, err
 }
 
 const (
-	// settleAfter is how long a change of the network is let go on before it is looked at.
+	// settleAfter is how long changes of the network are let go on, from the first, before they
+	// are looked at.
 	settleAfter = 200 * time.Millisecond
 	// groups are those of netlink that tell of devices and routes.
 	groups = 1<<(unix.RTNLGRP_LINK-1) | 1<<(unix.RTNLGRP_IPV4_ROUTE-1) | 1<<(unix.RTNLGRP_IPV6_ROUTE-1)
@@ -140,9 +143,12 @@ func (n *Node) WatchPaths(ctx context.Context, pause time.Duration, changed func
 	}
 }
 
-// await waits for news from a socket, and then until that has come to rest; or for a pause.
+// await waits for news from a socket, and then for what comes at the same time; or for a pause.
 func await(ctx context.Context, fd int, pause time.Duration) error {
-	const look = 100 * time.Millisecond // how often ctx is looked at
+	const (
+		look         = 100 * time.Millisecond // how often ctx is looked at
+		mostMessages = 256                    // that are read at once
+	)
 	b := make([]byte, 1<<16)
 	var heard time.Time
 	for begin := time.Now(); time.Since(begin) < pause; {
@@ -156,7 +162,8 @@ func await(ctx context.Context, fd int, pause time.Duration) error {
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("listen for routes: %w", err)
 		}
-		for ready > 0 {
+		ready = max(ready, 0)
+		for range mostMessages * ready {
 			// What is lost for want of room is news as well.
 			if _, _, err := unix.Recvfrom(fd, b, 0); err != nil && !errors.Is(err, unix.ENOBUFS) {
 				break

@@ -36,6 +36,14 @@ func TestNobodyCutsCopiesByTellingOfANarrowPath(t *testing.T) {
 	if path, err := node.pathMTU(want.VXLAN); path != 1500 || err != nil {
 		t.Errorf("the path takes %d (%v)", path, err)
 	}
+	// What an administrator has said of the path counts all the same.
+	s.node.Run("ip", "route", "add", s.collector.IPv4()+"/32", "dev", "eth0", "mtu", "1400")
+	s.tellOfAPath(t, 600)
+	waitFor(t, func() bool { return learnedMTU(t, s.node.Space, s.collector.IPv4()) == 600 })
+	if path, err := node.pathMTU(want.VXLAN); path != 1400 || err != nil {
+		t.Errorf("the path takes %d (%v), the route 1400", path, err)
+	}
+	s.node.Run("ip", "route", "del", s.collector.IPv4()+"/32")
 	other := want
 	other.Device = "mirror1"
 	add(t, p, ownerOf("c2"), other)

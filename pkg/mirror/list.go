@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -41,6 +42,8 @@ type ListedTap struct {
 	Counters []Counters
 	// Trimmed is what was cut, or segmented to fit; nil where copies go as they are.
 	Trimmed *Trimmed
+	// TrimUnknown says that Trimmed, and SnapLength, could not be read.
+	TrimUnknown bool
 	// Capped is how many copies exceeded MaxBitrate. They are among those that the
 	// directions have as dropped by the mirror.
 	Capped uint64
@@ -100,6 +103,7 @@ func (l *lister) addNode(links []*link) error {
 			t.Sink, t.Placement, t.Destination = tap.SinkVXLAN, tap.PlacementNode, relays.of(m).Destination
 		}
 		if failed := l.node.readTrim(at, &t); failed != nil {
+			t.TrimUnknown = true
 			err = errors.Join(err, fmt.Errorf("what was trimmed of %s is unknown: %w", at.name, failed))
 		}
 		l.seen[tapKey{m.Owner, m.Device}] = seen{len(l.list.Taps), at}
@@ -116,12 +120,23 @@ func (n *Node) readTrim(host *link, t *ListedTap) error {
 	if t.Sink == tap.SinkWire {
 		return nil
 	}
-	at, err := n.trimAt(host)
-	if err == nil {
-		t.SnapLength = at.Snap
-		t.Trimmed, err = at.trimmed()
+	read := func(host *link) error {
+		at, err := n.trimAt(host)
+		if err == nil {
+			t.SnapLength = at.Snap
+			t.Trimmed, err = at.trimmed()
+		}
+		return err
 	}
-	return err
+	err := read(host)
+	if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	// The program has gone since the devices were listed: with the tap, or for another.
+	if host, err = n.linkByIndex(host.index); err != nil || host == nil {
+		return err
+	}
+	return read(host)
 }
 
 // listed is what a mark tells of a tap.

@@ -1,6 +1,6 @@
 // Package mirror makes taps true in the kernel: it makes, checks, lists and
 // removes the devices and tc rules of taps in a pod's network namespace and its
-// node's. It is the only package that touches netlink and tc, and keeps no state
+// node's. It is the only package that touches netlink, tc, eBPF and ethtool, and keeps no state
 // of its own: every device carries its owner in its alias, every rule in its
 // action's cookie, and what cannot be proven podtap's is left alone.
 package mirror

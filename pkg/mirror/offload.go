@@ -58,7 +58,7 @@ func (n *namespace) carriageProblem(device string, c carriage) (problem string, 
 		now, err := features(device)
 		for _, f := range now {
 			if f.active && c.without(f.name) {
-				problem = fmt.Sprintf("the device %s has %s switched on, and packets come into it other than on a wire", device, f.name)
+				problem = fmt.Sprintf("the device %s has %s switched on, and its copies cannot be cut, or made to fit, exactly", device, f.name)
 			}
 		}
 		return err

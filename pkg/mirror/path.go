@@ -99,6 +99,7 @@ type route struct {
 	kind   uint8 // RTN_…
 	device int   // index
 	mtu    int   // bytes, 0 where the route has none of its own
+	told   bool  // somebody has told of it, and it is forgotten some time
 }
 
 func (n *namespace) routeTo(address netip.Addr) (route, error) {
@@ -106,16 +107,29 @@ func (n *namespace) routeTo(address netip.Addr) (route, error) {
 	if address.Is6() {
 		family = unix.AF_INET6
 	}
-	message := &nl.RtMsg{RtMsg: unix.RtMsg{Family: family, Dst_len: uint8(address.BitLen())}}
-	found, err := query(n, unix.RTM_GETROUTE, 0, parseRoute, message, nl.NewRtAttr(unix.RTA_DST, address.AsSlice()))
-	if err == nil && len(found) == 0 {
-		err = errors.New("no route")
+	ask := func(flags uint32) (route, error) {
+		message := &nl.RtMsg{RtMsg: unix.RtMsg{Family: family, Dst_len: uint8(address.BitLen()), Flags: flags}}
+		found, err := query(n, unix.RTM_GETROUTE, 0, parseRoute, message, nl.NewRtAttr(unix.RTA_DST, address.AsSlice()))
+		if err == nil && len(found) == 0 {
+			err = errors.New("no route")
+		}
+		if err != nil {
+			return route{}, err
+		}
+		return found[0], nil
 	}
-	if err != nil {
-		return route{}, err
+	r, err := ask(0)
+	// What somebody has told of an IPv4 path need not be true: the kernel believes ICMP errors
+	// about packets that it does not remember. It makes fragments of what exceeds it, and
+	// nothing is lost. Over IPv6 it does not, and below 1280 bytes it believes nobody.
+	if err == nil && r.told && address.Is4() {
+		return ask(fibMatch)
 	}
-	return found[0], nil
+	return r, err
 }
+
+// fibMatch is RTM_F_FIB_MATCH of linux/rtnetlink.h, since 4.13: the route as it was set up.
+const fibMatch = 0x2000
 
 // parseRoute reads an RTM_NEWROUTE message.
 func parseRoute(message []byte) (r route, ok bool, err error) {
@@ -123,11 +137,14 @@ func parseRoute(message []byte) (r route, ok bool, err error) {
 		return r, false, errors.New("short message")
 	}
 	r.kind = message[7]
-	told := false
 	for kind, value := range attributes(message[unix.SizeofRtMsg:]) {
 		switch kind {
 		case unix.RTA_CACHEINFO: // struct rta_cacheinfo; the third number is when it expires
-			told = len(value) >= 12 && number(value[8:]) != 0
+			r.told = len(value) >= 12 && number(value[8:]) != 0
+		case unix.RTA_MULTIPATH: // of several ways the first; struct rtnexthop has its device second
+			if r.device == 0 && len(value) >= 8 {
+				r.device = int(number(value[4:]))
+			}
 		case unix.RTA_OIF:
 			r.device = int(number(value))
 		case unix.RTA_METRICS:
@@ -137,12 +154,6 @@ func parseRoute(message []byte) (r route, ok bool, err error) {
 				}
 			}
 		}
-	}
-	// What somebody has told of an IPv4 path need not be true: the kernel believes ICMP errors
-	// about packets that it does not remember. It makes fragments of what exceeds it, and
-	// nothing is lost. Over IPv6 it does not, and below 1280 bytes it believes nobody.
-	if told && message[0] == unix.AF_INET {
-		r.mtu = 0
 	}
 	return r, true, nil
 }

@@ -135,11 +135,14 @@ func parseRate(options []byte) tap.Bitrate {
 func (n *namespace) capProblem(l *link, rate tap.Bitrate) (string, error) {
 	shapes, err := n.shapes()
 	now := shapes[l.index].rate
-	if err != nil || now == rate/8*8 {
+	if err != nil || now == inBytes(rate) {
 		return "", err
 	}
 	return fmt.Sprintf("the device %s is capped at %s instead of %s", l.name, orNone(now), orNone(rate)), nil
 }
+
+// inBytes is a bitrate as the kernel keeps it: in whole bytes.
+func inBytes(b tap.Bitrate) tap.Bitrate { return b / 8 * 8 }
 
 func orNone(b tap.Bitrate) string {
 	if b == 0 {

@@ -43,7 +43,9 @@ const leastPath = 96
 
 // framesOf is the longest frame that fits into a path of an MTU with VXLAN's overhead, which
 // counts an inner Ethernet header that is the frame's.
-func framesOf(mtu int, v *tap.VXLAN) int { return max(mtu-overhead(v)+ethernetHeader, leastPath) }
+func framesOf(mtu int, v *tap.VXLAN) int {
+	return min(max(mtu-overhead(v)+ethernetHeader, leastPath), tap.MaxSnapLength)
+}
 
 // carriageOf is how packets are to come into the device of a tap that is trimmed so.
 func carriageOf(s trim.Spec) carriage {
@@ -73,11 +75,13 @@ func (t *trimmer) close() {
 // none.
 func loadTrim(s trim.Spec, before uint32) (*trimmer, error) {
 	counts, err := countsOf(before)
-	if err == nil && counts == nil {
-		counts, err = ebpf.NewMap(trim.Map())
-	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errNoEBPF, err)
+		return nil, fmt.Errorf("the counts of the program before: %w", err)
+	}
+	if counts == nil {
+		if counts, err = ebpf.NewMap(trim.Map()); err != nil {
+			return nil, fmt.Errorf("%w: %w", errNoEBPF, err)
+		}
 	}
 	t := &trimmer{counts: counts}
 	spec := &ebpf.ProgramSpec{Type: ebpf.SchedCLS, Name: "podtap_fit", License: license}
@@ -93,25 +97,34 @@ func loadTrim(s trim.Spec, before uint32) (*trimmer, error) {
 	return t, nil
 }
 
-// countsOf is the map that a program counts in, nil for that of no program.
-func countsOf(program uint32) (*ebpf.Map, error) {
-	if program == 0 {
-		return nil, nil
-	}
+// inspect looks at a program in the kernel, by its number.
+func inspect(program uint32, look func(*ebpf.Program, *ebpf.ProgramInfo) error) error {
 	p, err := ebpf.NewProgramFromID(ebpf.ProgramID(program))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = p.Close() }()
 	info, err := p.Info()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	ids, _ := info.MapIDs()
-	if len(ids) != 1 {
-		return nil, fmt.Errorf("the program %d has %d maps", program, len(ids))
+	return look(p, info)
+}
+
+// countsOf is the map that a program counts in, nil for that of no program.
+func countsOf(program uint32) (counts *ebpf.Map, err error) {
+	if program == 0 {
+		return nil, nil
 	}
-	return ebpf.NewMapFromID(ids[0])
+	err = inspect(program, func(_ *ebpf.Program, info *ebpf.ProgramInfo) (err error) {
+		ids, _ := info.MapIDs()
+		if len(ids) != 1 {
+			return fmt.Errorf("the program %d has %d maps", program, len(ids))
+		}
+		counts, err = ebpf.NewMapFromID(ids[0])
+		return err
+	})
+	return counts, err
 }
 
 // attached is a program where the kernel has it, on the node's end of a tap.
@@ -127,17 +140,14 @@ type attached struct {
 func (n *namespace) trimAt(host *link) (attached, error) {
 	var at attached
 	if host.xdp != 0 {
-		p, err := ebpf.NewProgramFromID(ebpf.ProgramID(host.xdp))
+		err := inspect(host.xdp, func(_ *ebpf.Program, info *ebpf.ProgramInfo) error {
+			if s, ok := trim.ParseShortName(info.Name); ok {
+				at = attached{Spec: s, program: host.xdp, xdp: host.xdp}
+			}
+			return nil
+		})
 		if err != nil {
-			return attached{}, fmt.Errorf("the XDP program of %s: %w", host.name, err)
-		}
-		defer func() { _ = p.Close() }()
-		info, err := p.Info()
-		if err != nil {
-			return attached{}, fmt.Errorf("the XDP program of %s: %w", host.name, err)
-		}
-		if s, ok := trim.ParseShortName(info.Name); ok {
-			at = attached{Spec: s, program: host.xdp, xdp: host.xdp}
+			return at, fmt.Errorf("the XDP program of %s: %w", host.name, err)
 		}
 	}
 	rules, err := n.rules(host.index, hookIngress)
@@ -159,13 +169,26 @@ func (n *namespace) setTrim(host *link, was attached, s trim.Spec) error {
 			return err
 		}
 	}
-	switch {
-	case was.rule != nil && !s.Fits():
-		return n.deleteRule(*was.rule)
-	case was.xdp != 0 && !s.Cuts():
-		return n.setXDP(host, -1, was.xdp)
+	var failed error
+	if was.rule != nil && !s.Fits() {
+		failed = n.deleteRule(*was.rule)
 	}
-	return nil
+	if was.xdp != 0 && !s.Cuts() {
+		failed = errors.Join(failed, n.setXDP(host, -1, was.xdp))
+	}
+	return failed
+}
+
+// setPath makes the copies of a tap fit another path, if they are to fit any.
+func (n *namespace) setPath(host *link, path int) (changed bool, err error) {
+	at, err := n.trimAt(host)
+	if err != nil || at.Path == 0 || at.Path == path {
+		return false, err
+	}
+	next := at.Spec
+	next.Path = path
+	err = n.setTrim(host, at, next)
+	return err == nil, err
 }
 
 // putTrim puts a program where it belongs, in the place of one of its kind.

@@ -56,14 +56,15 @@ func (s Spec) Cuts() bool { return s.Snap > 0 }
 // Fits says whether TCP is segmented, not cut.
 func (s Spec) Fits() bool { return s.Path > 0 && s.Snap == 0 }
 
-const nameFormat = "podtap/1 snap=%d path=%d longest=%d relay=%d"
+const nameFormat = "podtap/1 path=%d longest=%d relay=%d"
 
-// Name is the name of the tc rule that has a program, by which ParseName knows what it is for.
-func (s Spec) Name() string { return fmt.Sprintf(nameFormat, s.Snap, s.Path, s.Longest, s.Relay) }
+// Name is the name of the tc rule that has a program of Fit's, by which ParseName knows what it
+// is for.
+func (s Spec) Name() string { return fmt.Sprintf(nameFormat, s.Path, s.Longest, s.Relay) }
 
 // ParseName reads a name; ok is false for what is not of podtap's.
 func ParseName(name string) (s Spec, ok bool) {
-	_, err := fmt.Sscanf(name, nameFormat, &s.Snap, &s.Path, &s.Longest, &s.Relay)
+	_, err := fmt.Sscanf(name, nameFormat, &s.Path, &s.Longest, &s.Relay)
 	return s, err == nil && s.Name() == name
 }
 

@@ -14,7 +14,7 @@ func TestANameTellsWhatItsProgramIsFor(t *testing.T) {
 	for _, s := range []Spec{
 		{}, {Snap: 64}, {Snap: 65535}, {Path: 1464, Longest: 1514, Relay: 7}, {Snap: 96, Path: 1464}, {Snap: 65535, Path: 65535}, {Path: 1, Longest: 2, Relay: 1<<31 - 1},
 	} {
-		if got, ok := ParseName(s.Name()); !ok || got != s {
+		if got, ok := ParseName(s.Name()); !s.Cuts() && (!ok || got != s) {
 			t.Errorf("%+v is read back as %+v, %t", s, got, ok)
 		}
 		if len(s.Name()) >= 256 { // CLS_BPF_NAME_LEN
@@ -30,12 +30,12 @@ func TestANameTellsWhatItsProgramIsFor(t *testing.T) {
 }
 
 func TestOthersNamesAreNotTakenForPodtaps(t *testing.T) {
-	good := Spec{Snap: 96, Path: 1464, Longest: 1514, Relay: 7}
+	good := Spec{Path: 1464, Longest: 1514, Relay: 7}
 	for _, name := range []string{
-		"", "cil_to_container", "podtap", "podtap/1", "podtap/1 snap=96", good.Name() + " ", " " + good.Name(), good.Name() + "\n", good.Name() + " more",
-		"podtap/2 snap=96 path=1464 longest=1514 relay=7", "podtap/1 snap=096 path=1464 longest=1514 relay=7", "podtap/1 snap=+96 path=1464 longest=1514 relay=7",
-		"podtap/1  snap=96 path=1464 longest=1514 relay=7", "podtap/1 snap=96 path=1464 longest=1514 relay=x", "podtap/1 snap= path=1464 longest=1514 relay=7",
-		"podtap/1 snap=99999999999999999999 path=1464 longest=1514 relay=7",
+		"", "cil_to_container", "podtap", "podtap/1", "podtap/1 path=96", good.Name() + " ", " " + good.Name(), good.Name() + "\n", good.Name() + " more",
+		"podtap/2 path=1464 longest=1514 relay=7", "podtap/1 path=01464 longest=1514 relay=7", "podtap/1 path=+1464 longest=1514 relay=7",
+		"podtap/1  path=1464 longest=1514 relay=7", "podtap/1 path=1464 longest=1514 relay=x", "podtap/1 path= longest=1514 relay=7",
+		"podtap/1 path=99999999999999999999 longest=1514 relay=7",
 	} {
 		if s, ok := ParseName(name); ok {
 			t.Errorf("%q is taken for %+v", name, s)
