@@ -102,3 +102,13 @@ func TestCheckSeesWhatIsDamagedOfATrimmedTap(t *testing.T) {
 		})
 	}
 }
+
+func TestCheckSeesCopiesThatAreNotMadeToFit(t *testing.T) {
+	needsEBPF(t)
+	s := newScene(t, 1450, 1500)
+	_, p := open(t, s.node, s.pod)
+	add(t, p, ownerOf("c1"), s.want(t, "vxlan: {vni: 100, remote: COLLECTOR4, oversize: fragment}", "direction: both"))
+	s.expectCheck(t, p, s.want(t, "vxlan: {vni: 100, remote: COLLECTOR4, oversize: fit}", "direction: both"), "does not make copies fit the path")
+	// Of a tap that leaves it open nobody can tell what the kernel could do when it was made.
+	healthy(t, p, ownerOf("c1"), s.want(t, variants[1].text, "direction: both"))
+}
