@@ -84,7 +84,7 @@ func TestAlteredTapsOfAClusterAreToldApartAsTheTapsAre(t *testing.T) {
 
 func TestWhatCopiesLoseAndGainIsListedAsTheKernelHasIt(t *testing.T) {
 	if !lab.Privileged() {
-		t.Skip("copies are cut by eBPF programs, which take the machine's own root")
+		t.Skip("copies are cut by eBPF programs, which only the machine's own root may load")
 	}
 	s := newScene(t)
 	s.add(s.pod, webID, "default/web", `[{filter: udp port 7001, sampleRate: 4, snapLength: 96, maxBitrate: 64k, direction: egress, device: m0, vxlan: {vni: 100, remote: COLLECTOR}},

@@ -71,7 +71,8 @@ func addAltered(out *node.Tap, t mirror.ListedTap) {
 		out.Capped = &node.Amount{Packets: t.Capped}
 	}
 	// Without the pod's namespace nobody knows whether there is a cap, and what was
-	// lost behind it; nor without the program's counts what that lost. A part of the loss would look like a counter that went down.
+	// lost behind it; nor without the program's counts what that lost. A part of the loss
+	// would look like a counter that went down.
 	if (t.Trimmed != nil || t.MaxBitrate > 0) && t.NetNS != "" && !t.TrimUnknown {
 		out.Lost = &node.Amount{Packets: lost}
 	}

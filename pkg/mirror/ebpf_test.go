@@ -19,11 +19,11 @@ const (
 	verdictOK   = 0  // TCX_PASS, TC_ACT_OK: the packet passes, and no more is asked
 )
 
-// needsEBPF skips a test that loads programs of another kind than podtap's own.
+// needsEBPF skips a test of eBPF programs, podtap's or others'.
 func needsEBPF(t *testing.T) {
 	t.Helper()
 	if !lab.Privileged() {
-		t.Skip("eBPF programs, which are the other party of this test, take the machine's own root")
+		t.Skip("only the machine's own root may load eBPF programs, which this test is about")
 	}
 }
 

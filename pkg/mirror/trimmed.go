@@ -97,8 +97,8 @@ func loadTrim(s trim.Spec, before uint32) (*trimmer, error) {
 	return t, nil
 }
 
-// inspect looks at a program in the kernel, by its number.
-func inspect(program uint32, look func(*ebpf.Program, *ebpf.ProgramInfo) error) error {
+// inspect looks at what the kernel tells of a program, by its number.
+func inspect(program uint32, look func(*ebpf.ProgramInfo) error) error {
 	p, err := ebpf.NewProgramFromID(ebpf.ProgramID(program))
 	if err != nil {
 		return err
@@ -108,7 +108,7 @@ func inspect(program uint32, look func(*ebpf.Program, *ebpf.ProgramInfo) error) 
 	if err != nil {
 		return err
 	}
-	return look(p, info)
+	return look(info)
 }
 
 // countsOf is the map that a program counts in, nil for that of no program.
@@ -116,7 +116,7 @@ func countsOf(program uint32) (counts *ebpf.Map, err error) {
 	if program == 0 {
 		return nil, nil
 	}
-	err = inspect(program, func(_ *ebpf.Program, info *ebpf.ProgramInfo) (err error) {
+	err = inspect(program, func(info *ebpf.ProgramInfo) (err error) {
 		ids, _ := info.MapIDs()
 		if len(ids) != 1 {
 			return fmt.Errorf("the program %d has %d maps", program, len(ids))
@@ -140,7 +140,7 @@ type attached struct {
 func (n *namespace) trimAt(host *link) (attached, error) {
 	var at attached
 	if host.xdp != 0 {
-		err := inspect(host.xdp, func(_ *ebpf.Program, info *ebpf.ProgramInfo) error {
+		err := inspect(host.xdp, func(info *ebpf.ProgramInfo) error {
 			if s, ok := trim.ParseShortName(info.Name); ok {
 				at = attached{Spec: s, program: host.xdp, xdp: host.xdp}
 			}

@@ -135,9 +135,7 @@ type relay struct {
 
 func newRelay(t *testing.T) *relay {
 	t.Helper()
-	if !lab.Privileged() {
-		t.Skip("eBPF programs take the machine's own root")
-	}
+	needsRoot(t)
 	a, b := lab.NewSpace(t, "a"), lab.NewSpace(t, "b")
 	for _, s := range []*lab.Space{a, b} { // so that nothing else is sent
 		s.Sysctl("ipv6", "default", "disable_ipv6", "1")

@@ -83,12 +83,18 @@ type loaded struct {
 	counts *ebpf.Map
 }
 
+// needsRoot skips a test that has the kernel run programs.
+func needsRoot(t *testing.T) {
+	t.Helper()
+	if !lab.Privileged() {
+		t.Skip("only the machine's own root may load eBPF programs, which this test runs")
+	}
+}
+
 // load loads a tap's program.
 func load(t *testing.T, s Spec) loaded {
 	t.Helper()
-	if !lab.Privileged() {
-		t.Skip("eBPF programs take the machine's own root")
-	}
+	needsRoot(t)
 	counts, err := ebpf.NewMap(Map())
 	if err != nil {
 		t.Fatal(err)
